@@ -6,7 +6,6 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise, network
 
-from refusals import refusing
 from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
@@ -97,8 +96,3 @@ def test_every_step_of_ddim_equals_diffusers_too(eta):
         worst = max(worst, ((step.x - stepped.prev_sample).abs() / stepped.prev_sample.abs().clamp(min=1e-3)).max())
         x = step.x
     assert worst < 1e-10
-
-
-def test_a_randomness_outside_0_to_1_is_refused():
-    with refusing("eta", 1.5):
-        list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 0], NOISES.__getitem__, eta=1.5))

@@ -96,9 +96,6 @@ def test_inversion_rises_and_never_asks_for_time_0():
     steps = list(invert(denoise, LINEAR, IMAGES["gaussian"], [0, 100, 300, 1000], 1))
     assert [step.t for step in steps] == [100, 300, 1000]
     assert asked == [100, 100, 100, 300, 300, 1000]
-    for wrong in ([0, 300, 100], [0, 100, 100], [0, 1001], [0]):
-        with pytest.raises(ValueError, match="fall strictly"):
-            list(invert(denoise, LINEAR, IMAGES["gaussian"], wrong))
     asked.clear()
     list(invert(denoise, LINEAR, IMAGES["gaussian"], [0, 1, 300]))
     assert asked == [1, 1]

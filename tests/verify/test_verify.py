@@ -20,9 +20,10 @@ from unstir import verify
 from unstir.diffusion.paths import follow
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import cosine, linear
-from unstir.verify import CHECKS, THEMES, exact
+from unstir.verify import THEMES, exact
 from unstir.verify.check import Check, absolute, measure, relative, worst
 
+CHECKS = verify.choose()
 NAMES = [check.name for check in CHECKS]
 INEXACT = ("noise-is-normal", "ddim-order", "importance", "solver-orders", "sde-moments", "path-ends", "path-learned")
 # counts, orders, and paths of a solver

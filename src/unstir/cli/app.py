@@ -66,7 +66,7 @@ def _main(words: list[str]) -> NoReturn:
     except KeyboardInterrupt:
         end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
-    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError) as error:
+    except (MemoryError, OverflowError, ValueError, RuntimeError, ImportError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
@@ -85,18 +85,17 @@ def _arguments(words: list[str]) -> list[Argument]:
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Check what was typed, and give `unstir train` the settings of its recipe wherever the command line is silent."""
     values.check(arguments)
+    typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
     for argument in arguments:
         for token in argument.tokens if values.part_of(argument) else ():
             allow(token.value)
-    typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
+    allow(typed.get("source") or typed.get("data.source", ""))
     if commands != ("train",):
-        sampler = typed.get("sampler") or _sampler_of(typed.get("run", ""))
+        sampler = typed.get("sampler") or _sampler_of(typed.get("run", ""))  # a run's own is code that nobody has named
         part = ("source", typed["source"]) if "source" in typed else ("sampler", sampler)
-        allow(typed.get("source") or typed.get("sampler", ""))  # a run's own is code that nobody has named
         values.read_options(arguments, "--options", part)
         for argument in arguments:
             for token in argument.tokens if argument.name == "--features" else ():
-                allow(token.value)
                 values.read_options(arguments, "--features-options", ("features", token.value))
         return
     TYPED.clear()
@@ -105,7 +104,6 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     for key in PARTS.keys() & typed.keys():
-        allow(typed[key])
         section, name = key.split(".")
         words = next([token.value for token in each.tokens] for each in arguments if each.name == f"--{key}")
         base = recipes.over(base, {section: {name: words if isinstance(base[section].get(name), list) else words[-1]}})
@@ -181,13 +179,16 @@ def _bar(what: str, unit: str) -> AbstractContextManager[Count]:
 def show(*lines: str) -> None:
     """Results, a line each, on standard output; what a terminal would act on in a name is escaped."""
     if place().rank == 0:
-        print("\n".join(map(printable, lines)))
+        for line in lines:
+            print(printable(line))
 
 
-def show_json(value: object) -> None:
-    """A result, dataclasses too, as one line of JSON, which has no NaN and no infinity: null in their place."""
-    if place().rank == 0:
+def show_result(value: object, json_: bool, *lines: str) -> None:
+    """A result as lines, or its ``value``, dataclasses too, as one line of JSON, with null for NaN and infinity."""
+    if json_:
         print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), allow_nan=False))
+    else:
+        show(*lines)
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:

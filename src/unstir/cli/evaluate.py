@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
-from unstir.cli.app import app, show, show_json
+from unstir.cli.app import app, show, show_result
 from unstir.cli.options import (
     FLAT,
     ChainOptions,
@@ -80,10 +80,7 @@ def evaluate(
         made, comparison = evaluate_images(images or [], None, request)
         finished(made)
         found = [made]
-    if json_:
-        show_json({"evaluations": found, "comparison": comparison or None})
-    elif comparison:
-        show(*comparison)
+    show_result({"evaluations": found, "comparison": comparison or None}, json_, *comparison)
     return 0
 
 
@@ -150,18 +147,12 @@ def likelihood(
         model = options.model(Run.open(run))
         columns = scores.save_scores(model, source, per_image, split=split, label=label, **terms)
         line = scores.describe(columns, calls, model.process.T)
-        _show(columns, json_, line, *([f"per image {per_image}"] if per_image else []))
+        show_result(columns, json_, line, *([f"per image {per_image}"] if per_image else []))
         return 0
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
     results, curve = save_likelihood(model, data, splits, Protocol(num=num, **terms), out, format)
-    _show(results, json_, *(describe(each) for each in results.values()), f"curve     {curve}")
+    lines = [line for each in results.values() for line in describe(each).splitlines()]
+    show_result(results, json_, *lines, f"curve     {curve}")
     return 0
-
-
-def _show(value: object, json_: bool, *texts: str) -> None:
-    if json_:
-        show_json(value)
-    else:
-        show(*(line for text in texts for line in text.splitlines()))

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.cli.app import app, show, show_json
+from unstir.cli.app import app, show, show_result
 from unstir.cli.options import ChartFormat, RunFolder, StoreFolder, check_one
 from unstir.errors import UserError
 from unstir.metrics.request import SEEDS, EvaluationRequest
@@ -29,10 +29,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
     from unstir.insight.doctor import diagnose
 
     report = diagnose(run, store=store, samples=samples)
-    if json_:
-        show_json({"healthy": report.healthy, **vars(report)})
-    else:
-        show(*_lines(report, str(run)))
+    show_result({"healthy": report.healthy, **vars(report)}, json_, *_lines(report, str(run)))
     return 0 if report.healthy else 1
 
 
@@ -83,10 +80,9 @@ def report(
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline.
 
-    The page begins with a summary and pictures: samples next to real images, and the grids of all snapshots. Figures
-    follow: quality by step, samplers with their seconds per image, classes, worst samples, nearest training images.
-    Then come the analysis, curves and the doctor's findings. Missing figures are measured first, as `unstir evaluate`
-    does, and kept. Several runs share a page; their figures stand together where the protocols agree.
+    The page has samples next to real images, the grids of all snapshots, quality by step, samplers with their seconds
+    per image, classes, worst samples, nearest training images, an analysis, curves and the doctor's findings. Missing
+    figures are measured first, as `unstir evaluate` does, and kept. Several runs share a page.
 
     Example: `unstir report runs/mnist`
 

@@ -1,7 +1,4 @@
-"""Options that several commands share: what they read, how they sample, and with which weights they compute.
-
-The help of `unstir train` has settings by section, the most used first, with the values that would be used.
-"""
+"""Options that several commands share: what they read, how they sample, and with which weights they compute."""
 
 import inspect
 import re
@@ -100,7 +97,6 @@ class Given:
     """What was given of a chain on the command line; None is what was left out, or what the command does not take."""
 
     guide: str | None = None
-    """What guidance leads away from."""
 
     def given(self) -> dict[str, Any]:
         """The settings that were given, for `Chain.changed`."""

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import TYPED, app, of_one, show
 from unstir.cli.options import FLAT, FORMATTER, OutFolder, RunFolder
-from unstir.errors import KeptSettingsError, UserError, quoted, short
+from unstir.errors import KeptSettingsError, UserError, quoted
 from unstir.jobs.process import place, torchrun_group
 from unstir.parts import VARIABLE
 from unstir.runs import recipes, toml
@@ -111,17 +111,15 @@ def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config,
     """What to say of a run that does not take the ``settings``: those of the recipe, the ``base``, or those typed."""
     from unstir.runs.run import Run
 
-    kept, asked, default = (toml.flat(config) for config in (Run.open(folder).config, settings, base))
+    kept, asked, default = Run.open(folder).config, toml.flat(settings), toml.flat(base)
     typed = [key for key in error.keys if asked.get(key) != default.get(key)]
     own = f"unstir train --out {quoted(folder)} goes on with the run's own settings"
-    if recipe and kept.get("recipe", "") != base.recipe:
-        source = kept.get("recipe") or kept["data.source"]
-        return UserError("out", folder, f"is a run of {source}", ("name another", own))
+    if recipe and kept.recipe != base.recipe:
+        return UserError("out", folder, f"is a run of {kept.recipe or kept.data.source}", ("name another", own))
     if not recipe or len(typed) == len(error.keys):
         return error
-    key, left_out = (typed or error.keys)[0], " and ".join(["the recipe", *(f"--{key}" for key in typed)])
-    allowed = error.allowed if key == error.key else f"is {short(kept.get(key))} in the run, which keeps its settings"
-    return UserError(key, asked.get(key), allowed, f"leave out {left_out}: {own}")
+    left_out = " and ".join(["the recipe", *(f"--{key}" for key in typed)])
+    return UserError(error.key, error.given, error.allowed, f"leave out {left_out}: {own}")
 
 
 def _next(run: "Run") -> tuple[str, ...]:

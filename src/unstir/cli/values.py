@@ -50,7 +50,7 @@ def _is_list(hint: Any) -> bool:
 
 
 def check(arguments: ArgumentCollection) -> None:
-    """Raise UserError for a value of the command line that is not of its option's kind: given, allowed, remedy."""
+    """Raise UserError for a value of the command line that is not of its option's kind."""
     for argument in arguments:
         if argument.tokens and argument.children:
             given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
@@ -130,7 +130,8 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
     text = token.value
     given = " ".join([option_of(argument, token), shortened(text) or '""'])
     if kind in (str, Path) and text[:2] in ("~", "~/"):
-        raise UserError("", given, "has a ~ that the shell leaves as it is in quotes", "leave out the quotes")
+        kept = "has a ~ that the shell leaves as it is in quotes and after ="
+        raise UserError("", given, kept, "leave out the quotes or the =")
     if kind is int and not WHOLE.fullmatch(text):
         if text.lstrip("+-").isdecimal():
             raise UserError("", given, "is too large", "a whole number here has at most 18 digits")

@@ -5,7 +5,7 @@ from itertools import groupby
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from unstir.cli.app import app, show, show_json
+from unstir.cli.app import app, show_result
 
 if TYPE_CHECKING:
     from unstir.verify import Row
@@ -30,10 +30,8 @@ def verify(*names: str, json_: bool = False) -> int:
 
     rows = run_checks(names)
     passed = all(row.passed for row in rows)
-    if json_:
-        show_json({"passed": passed, "rows": [vars(row) | {"passed": row.passed} for row in rows]})
-    else:
-        show(*_lines(rows, names))
+    value = {"passed": passed, "rows": [vars(row) | {"passed": row.passed} for row in rows]}
+    show_result(value, json_, *_lines(rows, names))
     return 0 if passed else 1
 
 

@@ -2,8 +2,7 @@
 
 On the CPU torch gives the same bits whenever it is asked alike. On CUDA some of its kernels add numbers up in the order
 in which threads happen to end (gradients of convolutions, of attention and of embeddings), or are chosen by timing
-them. In a `repeatable` block neither happens. Where CUDA has no repeatable form of an operation torch raises an error;
-the U-Net has no such one.
+them. In a `repeatable` block neither happens.
 
 Convolutions on CUDA have their weights, and so their images, channels last (`layout`), as tensor cores read them. It
 is a matter of memory alone: what is saved, and what leaves a `Denoiser`, is laid out as on the CPU.
@@ -19,8 +18,6 @@ import torch.utils.deterministic
 
 from unstir.errors import UserError
 
-WORKSPACE = ":4096:8"  # what the command line sets; torch looks at it once, at a process's first product
-
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Autocast to ``dtype``, or nothing where it is float32 (or wider), the dtype of the weights themselves."""
@@ -31,11 +28,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """In this block CUDA gives the same bits whenever it is asked alike; other devices do so anyway.
+    """In this block CUDA gives the same bits whenever it is asked alike.
 
     torch's settings are for the whole process, and are put back when the block ends. cuBLAS needs a setting that stays:
     CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the first product. Raises UserError where that is missing,
-    and where the network has an operation of which CUDA has no repeatable form.
+    and where the network has an operation of which CUDA has no repeatable form (the U-Net has none).
     """
     if device.type != "cuda":
         yield
@@ -61,12 +58,9 @@ def _refused(text: str) -> UserError | None:
     """What to say of an error by which torch refuses what is not repeatable; None for any other."""
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         given = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
-        return UserError(
-            "CUBLAS_WORKSPACE_CONFIG",
-            given,
-            "does not give the same bits each time on CUDA, or came after the first product there",
-            f"set CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before the program starts",
-        )
+        unlike = "does not give the same bits each time on CUDA, or came after the first product there"
+        remedy = "set CUBLAS_WORKSPACE_CONFIG=:4096:8 before the program starts"
+        return UserError("CUBLAS_WORKSPACE_CONFIG", given, unlike, remedy)
     if "does not have a deterministic implementation" in text:
         no_exact = "in the network has no form on CUDA that gives the same bits each time"
         return UserError("", text.split()[0], no_exact, "use another operation in its place, or the CPU")
@@ -100,8 +94,6 @@ def rounds_products(device: torch.device) -> bool:
 
 
 def kernels(device: torch.device) -> str:
-    """What the last bits on CUDA depend on besides type and device, in words; "" on other devices."""
-    if device.type != "cuda":
-        return ""
+    """What the last bits on CUDA depend on besides type and device, in words."""
     names = ["TF32" if each else "float32" for each in tf32()]
     return f"repeatable, channels last, float32 convolutions in {names[0]}, products in {names[1]}"

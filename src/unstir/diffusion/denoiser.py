@@ -69,9 +69,8 @@ class Denoiser:
         """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int in 1..T for all; classes likewise.
 
         Other conditions are float [B, K + 1] or [B, C' + 1, H, W], as `UNet.forward` has them.
-        ``dropout_key`` is needed in training mode with dropout. Raises UserError for another t or label. Those in a
-        tensor are not checked, which would wait for a device: too high a label is an error of the network, on the CPU
-        a UserError.
+        ``dropout_key`` is needed in training mode with dropout. Raises UserError for another t or label; those in a
+        tensor are not checked, which would wait for a device: on the CPU too high a label is a UserError all the same.
         """
         if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):  # type: ignore[redundant-expr]
             raise UserError("t", t, "is no whole number", f"give one in 1..{self.process.T}, or int64 [B]")
@@ -158,8 +157,7 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
     Raises UserError for an estimate of another shape than x_t, which would be broadcast.
 
     ``indices`` int64 [B] are the numbers of the images; without them they are counted from 0 within the batch. The
-    output is checked before a clamp could hide an infinity. This waits for the device once per call, far less time than
-    the network takes.
+    output is checked before a clamp could hide an infinity. This waits for the device once per call.
     """
 
     def finite_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
@@ -175,9 +173,8 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
             first, at = row if indices is None else int(indices[row]), t if isinstance(t, int) else int(t[row])
             more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
             raise NotFiniteError(
-                f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
-                "nothing is made of it; training has ruined these weights, as too high a train.lr does: take an "
-                "earlier checkpoint, or train again with a lower rate"
+                f"the network's output is NaN or infinite at t={at} of image {first}{more}, so nothing is made of it; "
+                "training has ruined these weights: take an earlier checkpoint, or train again with a lower train.lr"
             )
         return prediction
 
@@ -195,11 +192,10 @@ def clipped(denoise: Denoise) -> Denoise:
 
 
 def thresholded(denoise: Denoise, quantile: float) -> Denoise:
-    """Dynamic thresholding (Saharia et al. 2022, sec. 2.3): the estimate of each image clamped to [-q, q] and divided
-    by q.
+    """Dynamic thresholding (Saharia et al. 2022, sec. 2.3): each image's estimate clamped to [-q, q], divided by q.
 
     q is the ``quantile`` in (0, 1) of the absolute values in that image, or 1 where it is less. Where guidance drives
-    many values out of range this keeps their differences, which the plain clamp of `clipped` would flatten.
+    many values out of range this keeps their differences.
     """
 
     def thresholded_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:

@@ -27,9 +27,9 @@ def starting_noise(seed: int, indices: Tensor, shape: tuple[int, ...]) -> Tensor
 def steered(
     denoise: Denoise, chain: Chain, process: Process, weak: Denoise | None = None, indices: Tensor | None = None
 ) -> Denoise:
-    """The denoiser with the chain's options: guided away from ``weak``, then clamped. UserError without a weak one.
+    """The denoiser with the chain's options: guided away from ``weak``, `finite` of these images, then clamped.
 
-    An output that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
+    Raises UserError for guidance without a weak one.
     """
     if chain.guidance != 1:
         if weak is None:
@@ -59,7 +59,7 @@ def draw(
     """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
 
     The last step's ``x`` are the images, about [-1, 1]. ``weak`` is what guidance leads away from. Raises UserError for
-    settings that `Chain.visited` refuses, for guidance without a weak denoiser, or for an output that is not finite.
+    settings that `Chain.visited` refuses and for guidance without a weak denoiser, NotFiniteError as `finite`.
     """
     visited = chain.visited(process.schedule)
     shape = tuple(x_T.shape[1:])

@@ -6,8 +6,7 @@
 `between`   two noises, such as those of two images inverted, joined by `slerp`, and DDIM from there
 `mixed`     two denoisers as one between them, such as one network with two labels
 
-Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does; what noise they take is named by
-seeds and indices, or passed in.
+Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does.
 """
 
 import math
@@ -23,7 +22,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.samplers import Step, check_times
+from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ancestral import reverse_step
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.errors import UserError
@@ -56,9 +55,8 @@ def inpaint(
     exactly. At each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are
     diffused from the image to the same time, independently of each other. To make them agree, each ``jump`` steps are
     taken ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image
-    is taken once. The calls made are those of `inpainting_calls`. Raises as `ancestral` does.
+    is taken once. Raises as `ancestral` does.
     """
-    check_times(times, process)
     x, every_time = x_T, len(times) == process.T + 1
 
     def of_step(repeat: int, t: int) -> Tensor:
@@ -112,8 +110,8 @@ def vary(
     """Diffuse ``image`` to time round(strength T) and `draw` from there (Meng et al. 2022, alg. 1): variants of it.
 
     ``strength`` is in (0, 1]; ``image`` is [B or 1, C, H, W]; ``indices`` int64 [B] name the images drawn, whose noise
-    is that of `draw`: at strength 1 they are nearly those of `draw`. The ``chain``, of any sampler, visits its number
-    of times below that one, or as many as there are. Raises UserError as `below` and `draw` do.
+    is that of `draw`: at strength 1 they are nearly those of `draw`. The ``chain`` visits its number of times below
+    that one, or as many as there are. Raises as `below` and `draw` do.
     """
     part, chain = below(process, strength, chain)
     eps = starting_noise(chain.seed, indices, tuple(image.shape[1:])).to(image)
@@ -131,13 +129,10 @@ def invert(
     receives the next time.) Each of ``refinements`` puts the x_t found into the estimate and solves again: one order
     more, and in the limit the exact inverse of DDIM's step. It keeps the estimate of the noise where the signal is
     stronger than the noise, and that of the image elsewhere; the other choice may not converge. Where an image's x_t
-    moves farther than the time before, the step is too long for either, and what was found is kept. Times that are
-    even in log-SNR make no step longer than another, and invert best.
+    moves farther than the time before, the step is too long for either, and what was found is kept.
 
-    What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither. Raises ValueError for other
-    times.
+    What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither.
     """
-    check_times(times[::-1], process)
     x = image
     for s, t in pairwise(times):
         network_t = s if s > 0 else t
@@ -182,8 +177,8 @@ def between(
 ) -> Iterator[Step]:
     """The Steps of `ddim` to images between two: what lies between their ``noises`` [B or 1, C, H, W] is drawn.
 
-    `invert` finds the noises of given images. ``weight`` is a number or [B], 0 the first and 1 the second; ``times``
-    fall to 0 as a sampler's. Each image has its own of the ``denoises``, which may be one; they are `mixed`.
+    ``weight`` is a number or [B], 0 the first and 1 the second; ``times`` fall to 0 as a sampler's. Each image has its
+    own of the ``denoises``, which may be one; they are `mixed`.
     """
     x_T = slerp(*noises, weight)
     yield from ddim(mixed(*denoises, weight), process, x_T, times, lambda _: torch.zeros_like(x_T))
@@ -192,8 +187,8 @@ def between(
 def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
     """The denoiser that estimates (1 - weight) of the first's estimate and weight of the second's; a number or [B].
 
-    Both are of one model but for their conditions (labels, say), so this is the score of the two densities'
-    weighted geometric mean, time by time. Where both are one, it is called once.
+    Both are of one model but for their conditions, so this is the score of the two densities' weighted geometric mean,
+    time by time.
     """
     if first is second:
         return first

@@ -3,8 +3,8 @@
     x_0_hat = weak + scale (strong - weak)
 
 Classifier-free guidance (Ho & Salimans 2022): strong has the condition, weak has not; scale 1 is the conditional model,
-0 the unconditional one, and beyond 1 the class is exaggerated. The paper's and the report's w is scale - 1. Because
-x_0_hat is affine in the noise estimate, with coefficients that depend only on t, the same formula holds for eps and v.
+0 the unconditional one, and beyond 1 the class is exaggerated. The paper's w is scale - 1. Because x_0_hat is affine in
+the noise estimate, with coefficients that depend only on t, the same formula holds for eps and v.
 Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of the same kind.
 """
 
@@ -67,8 +67,9 @@ def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple
         return strong(x_t, t), weak(x_t, t)
     times = torch.cat((t, t)) if isinstance(t, Tensor) else t
     both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.condition, weak.condition))), len(x_t)
-    fraction = both.var_fraction
-    return (
-        Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n], both.error),
-        Prediction(both.x0[n:], both.raw[n:], None if fraction is None else fraction[n:], both.error),
-    )
+
+    def half(rows: slice) -> Prediction:
+        fraction = None if both.var_fraction is None else both.var_fraction[rows]
+        return Prediction(both.x0[rows], both.raw[rows], fraction, both.error)
+
+    return half(slice(n)), half(slice(n, None))

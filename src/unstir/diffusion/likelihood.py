@@ -8,8 +8,6 @@
 
 in expectation over x_t ~ q(x_t | x_0), of which one sample is drawn at each t. The two Gaussians of L_{t-1} share the
 coefficient of x_t in their means, so their difference is (coefficient of x_0) (x_0 - x_0_hat).
-
-Units: every term is in nats per image; only `Bound.bits_per_dim` divides by the number of values and by log 2.
 """
 
 import math
@@ -52,7 +50,7 @@ class Bound:
 
     @cached_property
     def bits_per_dim(self) -> Tensor:
-        """The bound, in bits per dimension (a pixel's channel): [B]. This is what papers print."""
+        """The bound, in bits per dimension (a pixel's channel), as papers print it: [B]."""
         return self.to_bits(self.nats)
 
     def to_bits(self, nats: Tensor) -> Tensor:

@@ -22,8 +22,7 @@ with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen
 (T p_t), which keeps its expectation and lowers its variance. Until every t has been seen ten times all are equally
 probable. A thousandth of the probability is spread evenly, so that every t keeps being drawn. No t has more than about
 nine tenths, so that one extreme loss cannot keep the others from being drawn; that raises the variance by a ninth at
-most. A loss that is not finite is not recorded. This table (`LossHistory`) is the only state of training that depends
-on history: it is saved with every checkpoint.
+most. This table (`LossHistory`) is the only state of training that depends on history.
 """
 
 import math
@@ -87,8 +86,8 @@ def denoising_loss(
     float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10 of the linear schedule, so that
     x_t would be clean while its target is pure noise. ``perturbation``, shaped like eps, is noise of x_t alone (Ning et
     al. 2023, "Input perturbation reduces exposure bias"). A squared error of 1 is what predicting zero noise costs.
-    Where ``present``, bool like x_0, is false a value is missing, x_0 is 0, and it is left out of all means. Data with
-    values that may be missing have a density, and no bins: the decoder's term of the bound is then as for those.
+    Where ``present``, bool like x_0, is false a value is missing, x_0 is 0, and it is left out of all means; the
+    decoder's term of the bound is then that of a density, without bins.
     """
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
@@ -124,8 +123,7 @@ def nearest_noise(key: Key, x_0: Tensor, choices: int = 1) -> Tensor:
     """Standard normal noise for each of ``x_0`` [B, C, H, W], float32: of ``choices`` drawn, the one at least distance.
 
     Pairs of near image and noise cross less on their way to each other, so that less is left to average over (Li et al.
-    2025, "Improved immiscible diffusion"). Unlike the assignment within a batch of Li et al. 2024, which it replaces,
-    it takes each image alone: a pair depends on the image and the key of its slot, however a batch is split.
+    2025, "Improved immiscible diffusion"). A pair depends on the image and the key of its slot alone.
     """
     drawn = randomness.normal(key, (choices, *x_0.shape[1:]))
     nearest = (drawn - x_0[:, None]).square().flatten(2).sum(2).argmin(1)
@@ -146,21 +144,18 @@ def importance(schedule: NoiseSchedule) -> Tensor:
 
 @parts.times
 def laplace(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
-    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR; UserError outside -100..100, 0.01..100."""
+    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR, in nats."""
     return _by_density(schedule, mean, scale, lambda away: -away.abs())
 
 
 @parts.times
 def normal(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
-    """p_t by the normal density of the log-SNR, in nats, with std ``scale``; errors as `laplace`."""
+    """p_t by the normal density of the log-SNR, in nats, with std ``scale``."""
     return _by_density(schedule, mean, scale, lambda away: -away.square() / 2)
 
 
 def _by_density(schedule: NoiseSchedule, mean: float, scale: float, log_of: Callable[[Tensor], Tensor]) -> Tensor:
     """The stretch of a time is half the way to its neighbours; T is like its neighbour where lambda_T = -inf."""
-    for name, value, least in (("mean", mean, -100), ("scale", scale, 0.01)):
-        if not least <= value <= 100:
-            raise UserError(name, value, f"must be {least} to 100", {name: 0.0 if name == "mean" else 0.5})
     last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1
     log_snr = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
     log_density = log_of((log_snr - mean) / scale)
@@ -188,12 +183,9 @@ class TimeTable:
     p: Tensor
 
     def draw(self, key: Key) -> Tensor:
-        """A time in 1..T per slot: int64 [B]."""
-        return self.at(randomness.uniform(key, self.p.dtype))
-
-    def at(self, shares: Tensor) -> Tensor:
-        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] in [0, 1): int64 [B]."""
+        """The time, int64 [B], at which the probabilities from t = 1 on exceed each slot's number in [0, 1)."""
         edges = running_sums(self.p)
+        shares = randomness.uniform(key, self.p.dtype)
         return torch.searchsorted(edges, shares * edges[-1], right=True).clamp(max=len(self.p) - 1) + 1
 
 

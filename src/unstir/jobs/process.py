@@ -1,7 +1,4 @@
-"""This process of a job: which of torchrun's it is, its memory and terminal, and the signals that stop or end it.
-
-The first signal asks a training to stop, a second one ends it at once. torch is loaded where several processes meet.
-"""
+"""This process of a job: which of torchrun's it is, its memory and terminal, and the signals that stop or end it."""
 
 import ctypes
 import errno
@@ -89,7 +86,7 @@ class Signals(Stop):
     """Turns Ctrl-C, SIGTERM and SIGHUP into a request to stop, within its block; a second one ends the process at once.
 
     SIGHUP comes when the terminal closes, as with an ssh connection; where it was ignored from the start, as under
-    nohup, it stays so. What is written to a terminal that has closed is dropped, for it would be an error.
+    nohup, it stays so.
     Of several processes a second signal is ignored, for torchrun repeats one; it ends who takes longer than 30 seconds.
     """
 
@@ -139,8 +136,8 @@ def end_at_once() -> None:
 def keep_blocks() -> None:
     """From now on keep freed blocks of memory for the next ones. Call it before torch is loaded.
 
-    glibc gives blocks above 32 MiB back at once, and the system clears the pages of each new one: a third of the time
-    of training with images of 64x64. Another C library is left as it is, and no result depends on it.
+    glibc gives blocks above 32 MiB back at once, and the system clears the pages of each new one, which takes much of
+    the time of training. Another C library is left as it is, and no result depends on it.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -2,9 +2,6 @@
 
 The structure is that of Ho et al. 2020, appendix B, so that weights published for it fit after a renaming of keys. The
 last layer of every residual branch starts at zero: each block is the identity (or its shortcut) when training begins.
-
-A time t becomes sines and cosines at geometrically spaced frequencies (Vaswani et al. 2017, section 3.5), which a small
-perceptron mixes.
 """
 
 import math
@@ -25,9 +22,8 @@ _MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
 def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> Tensor:
     """[sin(t w_i), cos(t w_i)] with w_i = 10000^(-i / (dim/2 - freq_shift)), i = 0..dim/2 - 1: float32 [B, dim].
 
-    ``t`` is [B] of any numeric type, ``dim`` is even and ``flip_sin_to_cos`` puts the cosines first. The arithmetic is
-    float32 whatever the network's type is: bfloat16 cannot tell t = 999 from t = 1000, and published weights were
-    trained on float32 values.
+    ``t`` is [B] of any numeric type, ``dim`` is even and ``flip_sin_to_cos`` puts the cosines first (Vaswani et al.
+    2017, sec. 3.5). The arithmetic is float32 whatever the network's type is: bfloat16 cannot tell t = 999 from 1000.
     """
     half = dim // 2
     index = torch.arange(half, dtype=torch.float32, device=t.device)
@@ -42,21 +38,14 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool, rows: int = 0) -> None:
         super().__init__()
-        self.table = None
-        if rows:
-            self.table = nn.Parameter(sinusoids(torch.arange(rows), channels, freq_shift, flip_sin_to_cos))
-        self.channels = channels
-        self.freq_shift = freq_shift
-        self.flip_sin_to_cos = flip_sin_to_cos
+        self.settings = channels, freq_shift, flip_sin_to_cos  # of the sinusoids
+        self.table = nn.Parameter(sinusoids(torch.arange(rows), *self.settings)) if rows else None
         self.first = nn.Linear(channels, 4 * channels)
         self.second = nn.Linear(4 * channels, 4 * channels)
 
     def forward(self, t: Tensor) -> Tensor:
         """The embedding of the times, [B, 4 channels] in the type of the weights."""
-        if self.table is None:
-            waves = sinusoids(t, self.channels, self.freq_shift, self.flip_sin_to_cos)
-        else:
-            waves = nn.functional.embedding(t, self.table)
+        waves = sinusoids(t, *self.settings) if self.table is None else nn.functional.embedding(t, self.table)
         hidden = nn.functional.silu(self.first(waves.to(self.first.weight.dtype)))
         mixed: Tensor = self.second(hidden)
         return mixed
@@ -140,9 +129,8 @@ class Attention(nn.Module):
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v: [B, heads, N, d] three times to [B, heads, N, d].
 
-    Trained in bfloat16 on a CPU two products are 1.6 to 3 times as fast as torch's fused kernel. They hold N^2 scores a
-    head, so they take its place where these are no more numbers than the head's N d, or few. Scores are rounded to
-    bfloat16: an error of 0.8%, by the kernel 0.2%, with which images are drawn.
+    Trained in bfloat16 on a CPU two products are faster than torch's fused kernel, with which images are drawn. They
+    hold N^2 scores a head, so they take its place where these are no more numbers than the head's N d, or few.
     """
     positions, channels = q.shape[2:]
     low = q.dtype == torch.bfloat16 and q.device.type == "cpu"
@@ -204,8 +192,7 @@ class Level(nn.Module):
     """The blocks of one resolution, each with its attention (or the identity), and the resize to the next one.
 
     Where it is ``checkpointed``, the backward pass keeps the inputs of each of these alone and computes the rest a
-    second time (activation checkpointing: Chen et al. 2016, "Training deep nets with sublinear memory cost"): less
-    memory, more time, and the same gradients to the last bit.
+    second time (activation checkpointing: Chen et al. 2016), with the same gradients to the last bit.
     """
 
     def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resize: nn.Module | None) -> None:

@@ -72,11 +72,9 @@ class UNetConfig:
     def _fits_together(self) -> Self:
         last = len(self.mults) - 1
         if wrong := [i for i in self.attention if i > last]:
-            there = [level for level in dict.fromkeys(self.attention) if level <= last] or [last]
+            there = [level for level in self.attention if level <= last] or [last]
             levels = f"names level {wrong[0]}, but mults={list(self.mults)} makes levels 0 to {last}"
             raise UserError("attention", self.attention, levels, {"attention": there})
-        if len(once := dict.fromkeys(self.attention)) < len(self.attention):
-            raise UserError("attention", self.attention, "names a level twice", {"attention": list(once)})
         if self.head_channels and self.heads != 1:
             both = f"and head_channels={self.head_channels} were given, and one is enough"
             raise UserError("heads", self.heads, both, ({"heads": 1}, {"head_channels": 0}))

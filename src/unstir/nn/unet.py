@@ -3,7 +3,7 @@
 Down the levels a stack of residual blocks at each resolution, in the middle block - attention - block, and up again
 with one more block per level, each taking the output of its counterpart down as well as its own input. The time
 (and the class, or the vector that describes an image) enters every residual block; an image that describes another is
-joined to x_t. See `unstir.nn.blocks` for the parts.
+joined to x_t.
 """
 
 import math
@@ -79,7 +79,7 @@ class UNet(nn.Module):
 
         Raises UserError where images or conditions do not fit the network, ValueError where t or the key is wrong.
         """
-        self._check(x, t, condition, augmentation)
+        self._check(x, t, condition)
         keep = iter(self._dropout_masks(x, dropout_key)) if self.training and self.config.dropout else repeat(None)
         time = self._embedding(t, condition, augmentation)
         if self.config.condition_channels and condition is not None:
@@ -116,22 +116,18 @@ class UNet(nn.Module):
             time = torch.cat((time, self.label(condition)), dim=1)
         return nn.functional.silu(time)
 
-    def _check(self, x: Tensor, t: Tensor, condition: Tensor | None, augmentation: Tensor | None) -> None:
+    def _check(self, x: Tensor, t: Tensor, condition: Tensor | None) -> None:
         """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
         config = self.config
         if x.ndim != 4 or x.shape[1] != config.in_channels:
             raise UserError("x", list(x.shape), f"must be [B, {config.in_channels}, H, W], by in_channels")
         multiple = self._multiple
-        height, width = x.shape[2:]
-        if any(side != 1 and side % multiple for side in (height, width)) or not height * width:
+        if any(side != 1 and side % multiple for side in x.shape[2:]):
             levels = f"must have sides that are 1 or multiples of {multiple}, for {len(config.mults)} levels"
             raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
         if t.shape != x.shape[:1] or t.is_floating_point():
             raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
         self._check_condition(x, condition)
-        if augmentation is not None and augmentation.shape != (len(x), len(AUGMENTATION) * config.augmented):
-            takes = f"[{len(x)}, {len(AUGMENTATION)}]" if config.augmented else "none: it is not told of any"
-            raise ValueError(f"augmentation is of shape {list(augmentation.shape)}; this network takes {takes}")
 
     def _check_condition(self, x: Tensor, condition: Tensor | None) -> None:
         """Refuse a condition that the network does not know, and the lack of one that it needs."""
@@ -153,8 +149,8 @@ class UNet(nn.Module):
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
         """For each residual block in order of execution what dropout keeps, bool [B, C_block, H_block, W_block].
 
-        All of them are columns of one draw, so that whether an element is kept depends only on its key and its place. A
-        key changes at every step: traced, it would be recompiled each time, so `torch.compile` leaves this part out.
+        All of them are columns of one draw. A key changes at every step: traced, it would be recompiled each time, so
+        `torch.compile` leaves this part out.
         """
         if key is None:
             raise ValueError(
@@ -192,19 +188,17 @@ def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
     """The levels from full resolution down, and the channels of the skips that they leave for the levels up."""
     levels: list[Level] = []
     width = config.widths[0]
+    size = 3 if config.layout == "ho" else 5
     skips = [width]  # of the input convolution
     for i, out in enumerate(config.widths):
         blocks = [ResBlock(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
         attentions = [_attention_or_identity(config, i) for _ in blocks]
         last = i == len(config.widths) - 1
-        levels.append(Level(blocks, attentions, None if last else _downsample(config, out)))
+        resize = None if last else Downsample(out, config.downsample_padding, size, config.padding)
+        levels.append(Level(blocks, attentions, resize))
         skips += [out] * (config.num_blocks if last else config.num_blocks + 1)
         width = out
     return levels, skips
-
-
-def _downsample(config: UNetConfig, width: int) -> Downsample:
-    return Downsample(width, config.downsample_padding, 3 if config.layout == "ho" else 5, config.padding)
 
 
 def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:

@@ -67,8 +67,7 @@ def save_animation(
 ) -> None:
     """Write x_t on the left and the estimate of x_0 on the right as a moving picture that repeats for ever.
 
-    ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says; it is there for
-    temporary names and open files. Each frame is shown for 80 ms, the first and the last for 1500 ms. A long chain is
+    ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says. A long chain is
     thinned to 61 frames. ``scale`` is that of `grid`. Raises UserError for another suffix, ValueError for no frames.
     """
     kind = kind or animation_kind(Path(str(path)))

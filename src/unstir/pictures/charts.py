@@ -159,8 +159,8 @@ def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float],
     """Where the bits go: each L_{t-1} by t, and their sum from the decoder upwards.
 
     ``curves`` gives, by name, rising times, terms in bits per dimension at these times, the decoder's L_0, which stands
-    at t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, as in an estimate, the
-    terms are points and the sum, which is estimated too, goes up in steps.
+    at t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, the terms are points and
+    the sum goes up in steps.
     """
     from matplotlib.figure import Figure
 

@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from unstir.data import SPLITS, Store
 from unstir.data.manifest import read_origin
 from unstir.data.packing import remarks
-from unstir.errors import printable
-from unstir.pictures.grid import check_signed, contact_sheet, of_class, save_signed, titled
+from unstir.errors import UserError, printable
+from unstir.pictures.grid import SIGNED, contact_sheet, of_class, titled, with_words
 from unstir.pixels import pictured
 from unstir.progress import counted
 from unstir.randomness import Order
@@ -25,8 +25,11 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     store = Store.open(path)
     store.verify()
     sheet = sheet or path / "contact-sheet.png"
-    check_signed(sheet, "sheet")
-    save_signed(contact(store), sheet)
+    if sheet.suffix.lower() != ".png":
+        raise UserError("sheet", sheet, "must end in .png")
+    if sheet.exists() and b"tEXtSoftware\0unstir" not in sheet.read_bytes():
+        raise UserError("sheet", sheet, "exists and was not drawn by unstir", "delete it, or name another file")
+    contact(store).save(sheet, format="png", pnginfo=with_words(**SIGNED))
     return describe(store), sheet
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from unstir.errors import UserError, printable
+from unstir.errors import printable
 
 GAP = 2
 _GROUND = 255
@@ -56,23 +56,6 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
     return True
 
 
-def check_signed(path: Path, key: str) -> None:
-    """Raise UserError where the file that ``key`` names is no .png, has no folder, or exists and is not `SIGNED`."""
-    if path.is_dir():
-        raise UserError(key, path, "is a folder", "name a .png file in it")
-    if path.suffix.lower() != ".png":
-        raise UserError(key, path, "must end in .png")
-    if not path.parent.is_dir():
-        raise UserError(key, path, f"cannot be made: {path.parent} is no folder", "make it, or name another")
-    if path.exists() and b"tEXtSoftware\0unstir" not in path.read_bytes():
-        raise UserError(key, path, "exists and was not drawn by unstir", "delete it, or name another file")
-
-
-def save_signed(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that `check_signed` lets be replaced."""
-    picture.save(path, format="png", pnginfo=with_words(**SIGNED))
-
-
 def with_words(**words: str) -> PngInfo:
     """What makes a PNG say by which run or weights it was drawn, for `Image.save`."""
     info = PngInfo()
@@ -97,7 +80,7 @@ def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None, scale: in
     """Images, uint8 [N, C, H, W], in rows of ``nrow``, and above each its own of the N ``names``, if there are any.
 
     The images are those of `grid`, pixel for pixel. A row with the names of the row above does without: where each
-    column is a class, the names stand on top alone. A name too long for its image is cut.
+    column is a class, the names stand on top alone.
     """
     if names is None:
         return grid(images, nrow, scale)
@@ -161,7 +144,7 @@ def enlarged(image: Tensor, scale: int = 0) -> Image.Image:
 
 
 def _sheet(
-    rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None, scale: int = 0
+    rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None, scale: int
 ) -> Image.Image:
     channels, height, width = shape
     scale = scale or scale_of(height)

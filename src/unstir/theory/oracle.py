@@ -11,8 +11,8 @@ Each kind of data has the same three methods, of ``x_t`` [B, *shape] of any floa
 the data's mean at alpha = 0 and the limit of small sigma at sigma = 0. The spread, trace Cov[x_0 | x_t] / D, is the
 squared error per element that the estimate is left with, [B], and log_prob is log p(x_t) of the whole image in nats.
 
-Covariances are full, over all D elements of an image. Everything is computed in float64 and cast once at the end: at
-sigma = 0.01 the exponents of a 3x32x32 image are differences of numbers near 1e7, whose last bit in float32 is 1.
+Everything is computed in float64 and cast once at the end: at sigma = 0.01 the exponents of a 3x32x32 image are
+differences of numbers near 1e7, whose last bit in float32 is 1.
 """
 
 import math
@@ -30,7 +30,7 @@ _NEGLIGIBLE = 1e-30  # a posterior weight below it cannot change a float64 sum, 
 
 @dataclass(frozen=True, eq=False)
 class GaussianData:
-    """N(mean, covariance) with a full covariance.
+    """N(mean, covariance) with a full covariance, over all D elements of an image.
 
     ``mean`` is float64 of the image's shape, D elements; ``covariance`` is float64 [D, D], symmetric and positive
     semi-definite (zero is a point mass). At sigma = 0 a singular covariance makes the estimate the orthogonal
@@ -138,7 +138,7 @@ class FiniteData:
 
     The estimate is that of a network which has memorised its training set; at sigma = 0 it is the image nearest to
     x_t / alpha, or the mean of those that tie. ``images`` is [N, *shape] of a float dtype, or of uint8, whose pixels k
-    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64; some [B, N] too.
+    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64.
     """
 
     images: Tensor

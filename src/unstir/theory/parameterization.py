@@ -16,8 +16,7 @@ The variance is one of two that are exact for extreme data, one between them, or
 
 The first two are Ho et al. 2020, sec. 3.2, between which the best variance lies for data of at most unit variance; the
 third is Nichol & Dhariwal 2021, eq. 15. The last minimises the bound among all variances that are the same for every
-element and every x_t (Bao et al. 2022, "Analytic-DPM", theorem 1, for an estimate that need not be the ideal one). So
-it is read off the loss by time: `error_at_each_time` is m_t of all times, from a few.
+element and every x_t (Bao et al. 2022, "Analytic-DPM", theorem 1, for an estimate that need not be the ideal one).
 """
 
 from collections.abc import Callable, Sequence
@@ -110,9 +109,7 @@ def log_variance(
     if kind == "large":
         return log_large
     if kind != "learned" or fraction is None:
-        raise ValueError(
-            f"variance {kind!r} is none of {', '.join(VARIANCES)}, or the fraction of a learned one is missing"
-        )
+        raise ValueError(f"variance {kind!r} is unknown, or lacks its fraction")
     return fraction * log_large + (1 - fraction) * log_small
 
 

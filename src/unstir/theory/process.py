@@ -128,10 +128,10 @@ class Process:
         return (alpha * x_0_hat - x_t) / sigma**2
 
     def log_variances(self, t: int, s: int) -> tuple[float, float]:
-        """(log beta~, log beta) of the step t -> s, between which the reverse variance is chosen; natural logarithms.
+        """(log beta~, log beta) of the step t -> s, beta = 1 - abar_t / abar_s; natural logarithms.
 
-        beta~ is exact if the data were one point, beta = 1 - abar_t / abar_s if they were standard normal (Ho et al.
-        2020, sec. 3.2). Where s = 0, beta~ is 0 and its logarithm is -inf; see `step` for what stands in for it.
+        The reverse variance is chosen between them (`theory.parameterization`). Where s = 0, beta~ is 0 and its
+        logarithm is -inf; see `step` for what stands in for it.
         """
         return _log(self.posterior_coefficients(t, s)[2]), _log(self.schedule.beta(t, s))
 
@@ -146,9 +146,8 @@ class Process:
     def step(self, t: int | Tensor, like: Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
         """(coefficient of x_0 in the posterior's mean, log beta~, log beta) of the step t -> t - 1, for t in 1..T.
 
-        One int t gives Python floats; int64 [B] gives tensors [B, 1, ...] in the dtype and on the device of ``like``
-        [B, ...]. beta~_1 = 0, so its logarithm is replaced by that of t = 2, as in Nichol & Dhariwal's code; a chain
-        of a single step has no other and takes log beta_1.
+        Floats or tensors [B, 1, ...], as `NoiseSchedule.gather` has them. beta~_1 = 0, so its logarithm is replaced by
+        that of t = 2, as in Nichol & Dhariwal's code; a chain of a single step has no other and takes log beta_1.
         """
         if isinstance(t, int):
             at_x_0, log_small, log_large = self._steps[t].tolist()

@@ -1,7 +1,7 @@
 """A training as a run of Weights & Biases, in RUN/wandb and, online, on its server.
 
-A run has one id there, kept in RUN/wandb/id, under which it goes on. The server takes no step twice: what it has of
-steps after the last checkpoint stays, and as the steps are taken again with the same figures, its curves are one.
+A run has one id there, kept in RUN/wandb/id. The server takes no step twice: what it has of steps after the last
+checkpoint stays, and as the steps are taken again with the same figures, its curves are one.
 """
 
 import logging

@@ -22,13 +22,12 @@ THEMES: dict[str, tuple[Check, ...]] = {
     }.items()
 }
 """The checks by theme, in the order of the theory and of their definition."""
-
-CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check in checks)  # all of them
+_THEME_OF = {check.name: theme for theme, checks in THEMES.items() for check in checks}
 
 
 def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
-    """The checks of these names or themes, by default all, in the order of `CHECKS`; UserError for an unknown name."""
-    wanted, known = set(names or THEMES), {*THEMES, *(check.name for check in CHECKS)}
+    """The checks of these names or themes, by default all, in the order of `THEMES`; UserError for an unknown name."""
+    wanted, known = set(names or THEMES), {*THEMES, *_THEME_OF}
     for name in sorted(wanted - known):
         near = nearest(name, sorted(known))
         hint = f"did you mean {near}?" if near else f"name themes ({', '.join(THEMES)}) or rows of `unstir verify`"
@@ -38,13 +37,12 @@ def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
 
 def verify(names: Iterable[str] | None = None) -> list[Row]:
     """Run the chosen checks, by default all, and return a row for each. UserError, before any, as `choose`."""
-    themes = {check.name: theme for theme, checks in THEMES.items() for check in checks}
     rows, chosen = [], choose(names)
     with counting("verifying", "equations") as count:
         for check in chosen:
-            rows.append(measure(check, themes[check.name]))
+            rows.append(measure(check, _THEME_OF[check.name]))
             count(len(rows), len(chosen), check.name)
     return rows
 
 
-__all__ = ["CHECKS", "THEMES", "Check", "Row", "choose", "verify"]
+__all__ = ["THEMES", "Check", "Row", "choose", "verify"]

@@ -30,6 +30,7 @@ from unstir.verify.exact import (
     Network,
     denoising,
     entropy,
+    float64,
     gaussian_denoise,
     ideal_fraction,
     nodes,
@@ -38,8 +39,8 @@ from unstir.verify.exact import (
     smooth_denoise,
 )
 
-_MEAN = torch.tensor([0.3, -0.4], dtype=torch.float64)
-_COVARIANCE = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64)
+_MEAN = float64([0.3, -0.4])
+_COVARIANCE = float64([[0.5, 0.2], [0.2, 0.3]])
 _TABLE = exact.linear(8, "0.05", "0.6")
 _EYE = torch.eye(2, dtype=torch.float64)
 
@@ -62,7 +63,7 @@ def _kl_quadrature() -> Iterator[float]:
         x = m_p + math.sqrt(v_p) * z
         log_p, log_q = (-0.5 * ((x - m) ** 2 / v + math.log(2 * math.pi * v)) for m, v in ((m_p, v_p), (m_q, v_q)))
         integral = (log_p.exp() * (log_p - log_q)).sum().item() * (x[1] - x[0]).item()
-        p, q = (Gaussian(torch.tensor([m], dtype=torch.float64), math.log(v)) for m, v in ((m_p, v_p), (m_q, v_q)))
+        p, q = (Gaussian(float64([m]), math.log(v)) for m, v in ((m_p, v_p), (m_q, v_q)))
         yield relative(p.kl(q), [integral])
         as_tensors = [Gaussian(g.mean, torch.zeros_like(g.mean) + g.log_var) for g in (p, q)]
         yield relative(as_tensors[0].kl(as_tensors[1]), [integral])
@@ -81,7 +82,7 @@ def _decoder_mass() -> Iterator[float]:
         out = Gaussian(torch.full((256,), mean, dtype=torch.float64), 2 * math.log(std))
         log_var = torch.full((256,), 2 * math.log(std), dtype=torch.float64)
         masses = out.discretised_log_prob(pixels).exp()
-        expected = torch.tensor([_bin_mass(k, mean, std) for k in range(256)], dtype=torch.float64)
+        expected = float64([_bin_mass(k, mean, std) for k in range(256)])
         large = expected > 1e-100  # beyond, the rounding of a bin's edge is seen
         yield absolute(masses.sum().item(), 1.0)
         yield relative(masses[large], expected[large])

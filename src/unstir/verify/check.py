@@ -18,8 +18,7 @@ class Check:
 
     ``statement`` is what should hold and ``source`` where it is from; ``compared`` says what is compared with what, and
     whether the error is relative or absolute. ``run()`` returns the worst error, at most ``tolerance`` where the
-    statement holds; it raises AssertionError where a number cannot say what is wrong. It makes every object of the
-    package again, so that no table survives from one run to the next.
+    statement holds; it raises AssertionError where a number cannot say what is wrong.
     """
 
     name: str

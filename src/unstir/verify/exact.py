@@ -12,6 +12,7 @@ from decimal import Decimal, localcontext
 from functools import cache
 from itertools import accumulate, pairwise
 from operator import mul
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,11 @@ from unstir.theory.process import Process
 
 M = 0.3  # the mean of the scalar data of most checks
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
+
+
+def float64(numbers: Sequence[Any]) -> Tensor:
+    """The numbers, or rows of numbers, as a float64 tensor."""
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 @contextmanager
@@ -85,7 +91,7 @@ class Table:
 
     def tensor(self, of: Callable[[int], float], times: Iterable[int]) -> Tensor:
         """One of these methods at many times: float64 [n]."""
-        return torch.tensor([of(t) for t in times], dtype=torch.float64)
+        return float64([of(t) for t in times])
 
 
 @cache
@@ -98,18 +104,18 @@ def linear(T: int = 1000, beta_1: str = "1e-4", beta_T: str = "0.02") -> Table:
 
 @cache
 @_fifty_digits()
-def cosine(T: int = 1000) -> Table:
+def cosine() -> Table:
     """Nichol & Dhariwal 2021, eq. 17 with s = 0.008: betas from the curve, clipped to 0.999, abar from them."""
     offset = Decimal("0.008")
-    return _from_curve([_cos((Decimal(t) / T + offset) / (1 + offset) * _PI / 2) ** 2 for t in range(T + 1)])
+    return _from_curve([_cos((Decimal(t) / 1000 + offset) / (1 + offset) * _PI / 2) ** 2 for t in range(1001)])
 
 
 @cache
 @_fifty_digits()
-def sigmoid(T: int = 1000) -> Table:
+def sigmoid() -> Table:
     """Jabri, Fleet & Chen 2022, from -3 to 3 at temperature 1; clipped and multiplied up as the cosine."""
-    logistic = [1 / (1 + (3 - Decimal(6) * t / T).exp()) for t in range(T + 1)]
-    return _from_curve([logistic[T] - value for value in logistic])
+    logistic = [1 / (1 + (3 - Decimal(6) * t / 1000).exp()) for t in range(1001)]
+    return _from_curve([logistic[-1] - value for value in logistic])
 
 
 def _from_curve(curve: Sequence[Decimal]) -> Table:
@@ -189,15 +195,15 @@ def nodes(D: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     standard normal n and eps for every polynomial f of degree 5 or less. All terms of the bound are quadratic.
     """
     one = ((-math.sqrt(3), 0.0, math.sqrt(3)), (1 / 6, 2 / 3, 1 / 6))
-    axes = (torch.tensor(points, dtype=torch.float64) for points in one)
+    axes = (float64(points) for points in one)
     places, weights = (torch.cartesian_prod(*[axis] * (2 * D)) for axis in axes)
     return places[:, :D], places[:, D:], weights.prod(1)
 
 
-def scalar_nodes(s: float, m: float = M) -> tuple[Tensor, Tensor, Tensor]:
-    """(x_0, eps, weights) for data N(m, s^2), as images: [9, 1, 1, 1] twice and [9]."""
+def scalar_nodes(s: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x_0, eps, weights) for data N(M, s^2), as images: [9, 1, 1, 1] twice and [9]."""
     n, eps, weights = nodes()
-    return (m + s * n).view(9, 1, 1, 1), eps.view(9, 1, 1, 1), weights
+    return (M + s * n).view(9, 1, 1, 1), eps.view(9, 1, 1, 1), weights
 
 
 def entropy(s: float) -> float:

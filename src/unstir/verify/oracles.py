@@ -9,7 +9,7 @@ from torch import Tensor
 from unstir.theory.oracle import FiniteData, GaussianData, MixtureData
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size
-from unstir.verify.exact import normal
+from unstir.verify.exact import float64, normal
 
 _TIMES = (10, 100, 500, 1000)
 
@@ -47,10 +47,10 @@ def _oracle_mixture() -> Iterator[float]:
     images; absolute
     """
     table, eye = exact.linear(), torch.eye(2, dtype=torch.float64)
-    weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    means = torch.tensor([[0.5, 0.2], [-0.6, 0.3], [0.1, -0.7]], dtype=torch.float64)
+    weights = float64([0.5, 0.3, 0.2])
+    means = float64([[0.5, 0.2], [-0.6, 0.3], [0.1, -0.7]])
     entries = [[0.1, 0.06, 0.08], [0.05, 0.0, 0.2], [0.09, -0.05, 0.07]]
-    covariances = torch.tensor([[[a, b], [b, d]] for a, b, d in entries], dtype=torch.float64)
+    covariances = float64([[[a, b], [b, d]] for a, b, d in entries])
     data = MixtureData(weights, means, covariances)
     side = torch.linspace(-3.5, 3.5, 701, dtype=torch.float64)
     grid, x = torch.cartesian_prod(side, side), 0.7 * normal("x_t", 4, 2)
@@ -90,7 +90,7 @@ def _oracle_finite() -> Iterator[float]:
         direct = [_brute_force(row, floats.flatten(1).tolist(), alpha, sigma) for row in x.flatten(1).tolist()]
         means, spreads, log_probs = zip(*direct, strict=True)
         for data in (FiniteData(pixels), FiniteData(floats, chunk=7)):
-            yield absolute(data.estimate(x, alpha, sigma).flatten(1), torch.tensor(means, dtype=torch.float64))
+            yield absolute(data.estimate(x, alpha, sigma).flatten(1), float64(means))
             yield absolute(data.spread(x, alpha, sigma), spreads)
             yield relative(data.log_prob(x, alpha, sigma), log_probs)
     near = 0.5 * floats[:4] + 0.1 * normal("nearby", 4, 3, 2, 2)

@@ -14,7 +14,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, times
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
-from unstir.verify.exact import normal
+from unstir.verify.exact import float64, normal
 
 _STRIDES = ((2, 1), (3, 2), (500, 499), (1000, 999), (500, 100), (1000, 1), (1000, 800), (7, 3))
 _SPARSE = (1, 2, 3, 10, 100, 500, 900, 999, 1000)
@@ -28,7 +28,7 @@ def _posterior_bayes() -> Iterator[float]:
     among them; mean relative to the standard deviation, variance relative
     """
     process, table = Process(linear()), exact.linear()
-    x_0, x_t = (torch.tensor([x], dtype=torch.float64) for x in (0.4, -0.3))
+    x_0, x_t = (float64([x]) for x in (0.4, -0.3))
     for t, s in _STRIDES:
         q = process.posterior(x_t, x_0, t, s)
         std = float(q.std)
@@ -145,7 +145,7 @@ def _score_tweedie() -> Iterator[float]:
     process = Process(linear())
     factor = normal("factor", 12, 12) / 4
     parts = torch.stack([0.3 * factor @ factor.mT, 0.05 * torch.eye(12, dtype=torch.float64)])
-    weights = torch.tensor([0.4, 0.6], dtype=torch.float64)
+    weights = float64([0.4, 0.6])
     gaussian = GaussianData(0.3 * normal("mean", 3, 2, 2), factor @ factor.mT)
     mixture = MixtureData(weights, 0.3 * normal("means", 2, 3, 2, 2), parts)
     finite = FiniteData(normal("images", 20, 3, 2, 2))

@@ -1,7 +1,4 @@
-"""Samplers on data whose ideal denoiser is known, and what wraps a denoiser, compared with exact results.
-
-With Gaussian data a sampler is an affine map of its noise, so that its output's mean and covariance can be read off.
-"""
+"""Samplers on data whose ideal denoiser is known, and what wraps a denoiser, compared with exact results."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,7 +22,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
-from unstir.verify.exact import M, Network, Table, denoising, gaussian_denoise, normal, output, smooth_denoise
+from unstir.verify.exact import M, Network, Table, denoising, float64, gaussian_denoise, normal, output, smooth_denoise
 
 _ALL = range(1000, -1, -1)
 
@@ -81,7 +78,7 @@ def _ancestral_covariance() -> Iterator[float]:
             kind = variance if variance != "auto" else "large" if len(visited) == 51 else "small"
             mean, cov = output(ancestral, denoise, process, visited, shape, variance=variance)
             moments = [_recursion(table, s2, visited, kind) for s2 in spectrum.tolist()]
-            over_m, var = torch.tensor(moments, dtype=torch.float64).unbind(1)
+            over_m, var = float64(moments).unbind(1)
             yield relative_to_size(mean, (axes * over_m) @ axes.mT @ m.flatten())
             yield relative_to_size(cov, (axes * var) @ axes.mT)
 
@@ -150,8 +147,8 @@ def _clamp_first() -> Iterator[float]:
     a step of `ancestral`, `ddim` and `draw` from x_t = 4 where x_0_hat = 5, -5 and 0.5, with decimals; relative
     """
     table, process = exact.linear(), Process(linear())
-    x, estimate = torch.full((1, 3, 1, 1), 4.0, dtype=torch.float64), torch.tensor([5.0, -5.0, 0.5]).double()
-    clamped = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64).view_as(x)
+    x, estimate = torch.full((1, 3, 1, 1), 4.0, dtype=torch.float64), float64([5.0, -5.0, 0.5])
+    clamped = float64([1.0, -1.0, 0.5]).view_as(x)
     far = denoising(table, lambda x_t, t: estimate.view_as(x))
     for t, s in ((500, 499), (500, 250), (1000, 500)):
         at_x_t, at_x_0, small = table.posterior(t, s)
@@ -192,7 +189,7 @@ def _learned_sampling() -> Iterator[float]:
     single steps of `ancestral` for a network with v = -0.2..1.2 with decimals; relative
     """
     table, process = exact.linear(), Process(linear())
-    v = torch.tensor([0.0, 0.3, 0.5, 1.0, -0.2, 1.2], dtype=torch.float64).view(6, 1, 1, 1)
+    v = float64([0.0, 0.3, 0.5, 1.0, -0.2, 1.2]).view(6, 1, 1, 1)
     x = torch.zeros_like(v)
     net = Network(torch.cat((x, 2 * v - 1), 1))
     for t, s in ((2, 1), (20, 3), (500, 499), (1000, 600)):
@@ -214,7 +211,7 @@ def _solver_orders() -> Iterator[float]:
 
     log2 of the ratio of the errors at t = 200 after 100 and 200 steps from t = 1000, N(0.3, 0.5^2), with p; absolute
     """
-    table, s, x_T = exact.linear(), 0.5, torch.tensor([1.3], dtype=torch.float64)
+    table, s, x_T = exact.linear(), 0.5, float64([1.3])
     std = {t: math.sqrt(table.abar(t) * s**2 + table.var(t)) for t in (1000, 200)}
     solution = table.alpha(200) * M + std[200] / std[1000] * (x_T - table.alpha(1000) * M)
     for name, order in ORDERS.items():
@@ -268,7 +265,7 @@ def _dynamic_threshold() -> Iterator[float]:
 
     `thresholded` on 4 images of different size at 3 quantiles with sorted values; absolute
     """
-    x0 = normal("estimates", 4, 3, 1, 43) * torch.tensor([0.125, 1, 4, 32], dtype=torch.float64).view(4, 1, 1, 1)
+    x0 = normal("estimates", 4, 3, 1, 43) * float64([0.125, 1, 4, 32]).view(4, 1, 1, 1)
     for rank in (64, 96, 126):  # of the 129 sizes of an image: quantiles that need no interpolation
         got = thresholded(lambda x_t, t: Prediction(x0, x_t), rank / 128)(x0, 500).x0
         for image, out in zip(x0, got, strict=True):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise, Prediction
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.theory.parameterization import check_variance, chosen_variance, log_variance
 from unstir.theory.process import Gaussian, Process
 
@@ -26,10 +26,8 @@ def ancestral(
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
     ``times`` fall strictly, usually to 0; a step to 0 adds no noise. ``variance`` is "small", "large", "learned",
-    "optimal", or "auto": learned where the denoiser has learned it, else large when the chain visits every time, else
-    small. Raises UserError as `check_variance`, ValueError for times that do not fall.
+    "optimal" or "auto" (`chosen_variance`). Raises UserError as `check_variance`.
     """
-    check_times(times, process)
     x, every_time = x_T, len(times) == process.T + 1
     for t, s in pairwise(times):
         prediction = denoise(x, t)
@@ -42,8 +40,7 @@ def reverse_step(
 ) -> Tensor:
     """x_s drawn from x_t [B, C, H, W] and what was predicted of it, 0 <= s < t; to s = 0 no noise is added.
 
-    ``every_time`` is whether the chain visits all T times, which decides what "auto" is. Raises UserError as
-    `check_variance` does.
+    ``every_time`` is whether the chain visits all T times, which decides what "auto" is. Errors as `check_variance`.
     """
     learned = prediction.var_fraction is not None
     check_variance(variance, learned, prediction.error is not None)

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
-from unstir.errors import UserError
+from unstir.diffusion.samplers import Noise, Step
 from unstir.theory.process import Process
 
 
@@ -25,12 +24,8 @@ def ddim(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
-    ``times`` fall strictly, usually to 0; a step to 0 adds no noise, whatever ``eta``, which is in [0, 1]. Raises
-    UserError for another eta, ValueError for times that do not fall.
+    ``times`` fall strictly, usually to 0; a step to 0 adds no noise, whatever ``eta``, which is in [0, 1].
     """
-    check_times(times, process)
-    if not 0 <= eta <= 1:
-        raise UserError("eta", eta, "is outside 0..1: 0 is deterministic, 1 is ancestral sampling")
     schedule, x = process.schedule, x_T
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0

@@ -6,8 +6,8 @@ slope of weight one half. `dpmpp_2m_sde` solves the reverse SDE instead, whose f
 the small variance.
 
 The first step has no history and the last one, to sigma = 0, does not need it: both are of first order. That first step
-sets the limit of the third-order form: its error falls by 4 when steps double, though it is 7 times smaller than that
-of the second-order one. With fewer than 15 steps the last but one is of second order at most, which is more stable.
+sets the limit of the third-order form: its error falls by 4 when steps double. With fewer than 15 steps the last but
+one is of second order at most, which is more stable.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
 from unstir.theory.process import Process
 
@@ -27,18 +27,17 @@ FEW_STEPS = 15
 
 @parts.sampler
 def dpmpp_2m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Second order, deterministic. Yields a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused."""
+    """Second order, deterministic. Yields Steps as `ddim`, ``noise`` unused."""
     return _multistep(denoise, process, x_T, times, order=2)
 
 
 @parts.sampler
 def dpmpp_3m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Third order, deterministic. Yields a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused."""
+    """Third order, deterministic. Yields Steps as `ddim`, ``noise`` unused."""
     return _multistep(denoise, process, x_T, times, order=3)
 
 
 def _multistep(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], order: int) -> Iterator[Step]:
-    check_times(times, process)
     x, history = x_T, list[Estimate]()
     for left, (t, s) in zip(range(len(times) - 2, -1, -1), pairwise(times), strict=True):
         x0 = denoise(x, t).x0
@@ -68,8 +67,7 @@ def _step(span: Span, x: Tensor, x0: Tensor, history: list[Estimate]) -> Tensor:
 
 @parts.sampler
 def dpmpp_2m_sde(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Second order, of the reverse SDE: fresh noise at each step but the last. Arguments and yields as `ancestral`."""
-    check_times(times, process)
+    """Second order, of the reverse SDE: fresh noise at each step but the last. Yields Steps as `ddim`."""
     x, history = x_T, list[Estimate]()
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0

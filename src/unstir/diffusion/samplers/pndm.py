@@ -29,9 +29,8 @@ from itertools import pairwise
 from torch import Tensor
 
 from unstir import parts
-from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.diffusion.samplers.exponential import Span
 from unstir.diffusion.samplers.ipndm import MOST, Order, multistep, reach, transfer
 from unstir.theory.process import Process
@@ -42,14 +41,8 @@ RUNGE_KUTTA_STEPS = 3
 
 @parts.sampler
 def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
-
-    The last step, to 0, takes one network call; the first three of the others take four. Raises UserError where the
-    signal at ``times[0]`` is zero, for the noise does not determine the image there.
-    """
-    check_times(times, process)
+    """Yield Steps as `ddim`, ``noise`` unused; to 0 in one network call, the first three of the others in four."""
     schedule, x, history, order = process.schedule, x_T, list[Tensor](), Order(process.schedule)
-    check_signal("pndm", schedule, times[0])
     for number, (t, s) in enumerate(pairwise(times)):
         x0 = denoise(x, t).x0
         history = [process.eps(x, x0, t), *history][:4]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
 from unstir.errors import UserError
 from unstir.theory.process import Process
@@ -24,12 +24,11 @@ from unstir.theory.process import Process
 def unipc(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, order: int = 3
 ) -> Iterator[Step]:
-    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
+    """Yield Steps as `ddim`, ``noise`` unused.
 
     Step k = 1, 2, ... predicts with order min(k, ``order``, steps left), and ``order`` is 1, 2 or 3; its correction is
     one order higher. Raises UserError for another order.
     """
-    check_times(times, process)
     if order not in (1, 2, 3):
         raise UserError("order", order, "is unknown", "UniPC has 1, 2 and 3")
     x, history = x_T, list[Estimate]()
@@ -39,12 +38,11 @@ def unipc(
         if start is not None:
             x = _step(*start, new)
         history = remember(history, new, order)
-        known = history[-min(order, left) :]
+        span, known = Span.of(process.schedule, t, s), history[-min(order, left) :]
         if s == 0 or not known:
-            span, x_t = Span.of(process.schedule, t, s), x
-            start, x = None, new.x0 if s == 0 else span.ratio * x_t + span.weight * new.x0
+            start, x = None, new.x0 if s == 0 else span.ratio * x + span.weight * new.x0
         else:
-            start = (Span.of(process.schedule, t, s), x, known)
+            start = span, x, known
             x = _step(*start)
         yield Step(s, x, new.x0)
 
