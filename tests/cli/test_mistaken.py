@@ -250,6 +250,7 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
         (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "2.50 GiB"),
         (RuntimeError("std::bad_alloc"), "out of memory; lower --batch-size"),
         (type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"), "odd. Leave it out: --compile"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (OverflowError("int too large to convert to float"), "too large"),
         (ValueError("Exceeds the limit (4300 digits) for integer string conversion"), "too large"),
         (UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"), "not UTF-8"),

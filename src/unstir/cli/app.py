@@ -66,7 +66,7 @@ def _main(words: list[str]) -> NoReturn:
     except KeyboardInterrupt:
         end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
-    except (MemoryError, OverflowError, ValueError, RuntimeError, ImportError) as error:
+    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)

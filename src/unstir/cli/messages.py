@@ -103,6 +103,8 @@ def of_limits(error: Exception) -> str | None:
     if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
         cause = shortened(" ".join(text.split()))
         return f"torch could not compile the network: {cause}. Leave it out: --compile no, or --train.compile no"
+    if isinstance(error, RecursionError):
+        return "something that was read is nested too deeply; name another file"
     if isinstance(error, OverflowError) or "Exceeds the limit" in text:
         return "a number that was given is too large to compute with; give a smaller one"
     return None
