@@ -26,7 +26,7 @@ OF_THE_MACHINE = {
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     errno.EMFILE: "raise the limit of open files (ulimit -n 4096)",
     **dict.fromkeys((errno.ENFILE, errno.ENOMEM), "close other programs"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "check the disk or its connection"),
+    **dict.fromkeys(OF_THE_DISK, "check the disk or its connection"),
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
 
@@ -205,10 +205,10 @@ def _shown(character: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
 
 
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word whose letters are most like those of this one, capital or not; None where none is like it."""
     plain = {each.lower(): each for each in reversed([*known])}  # of those that differ by capitals the first
-    return next((plain[near] for near in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=cutoff)), None)
+    return next((plain[near] for near in difflib.get_close_matches(word.lower(), plain, n=1)), None)
 
 
 def short(value: object) -> str:
