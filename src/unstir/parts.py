@@ -314,7 +314,7 @@ def said(error: Exception) -> str:
     else:
         where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
     text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())[:300]
-    return f"{type(error).__name__}: {text}{where}"
+    return f"{type(error).__name__}{': ' * bool(text)}{text}{where}"
 
 
 @dataclass(frozen=True)
