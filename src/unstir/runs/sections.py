@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import Chain
 from unstir.errors import UserError, refusing
 from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, short_name
-from unstir.progress import sides, written
+from unstir.progress import counted, sides, written
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
@@ -27,8 +27,8 @@ def _normal_span(text: str) -> str:
         raise ValueError(f'must have a unit: "{number} steps", "{number} epochs" or "{number} images"')
     if match is None:
         raise ValueError('must be a whole number and a unit, such as "5000 steps", "20 epochs" or "1000000 images"')
-    count, unit = int(match[1]), match[2] if int(match[1]) else "step"
-    return f"{count} {unit}" + ("" if count == 1 else "s")
+    count = int(match[1])
+    return counted(count, match[2] if count else "step")
 
 
 def _positive_span(text: str) -> str:

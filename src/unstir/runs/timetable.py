@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import KeptSettingsError, UserError
+from unstir.progress import counted
 from unstir.runs.config import log_spaced
 from unstir.runs.files import is_of
 from unstir.runs.run import Run
@@ -116,8 +117,8 @@ def settled(draft: Run) -> TrainConfig:
     train, warmup = draft.config.train, draft.steps_in(draft.config.train.warmup)
     rest = draft.length - warmup
     if rest <= 0:
-        allowed = f"is {_span(draft.length)}, not more than the {_span(warmup)} of the warm-up"
-        raise UserError("train.length", train.length, allowed, {"train.warmup": _span(draft.length // 10)})
+        allowed = f"is {counted(draft.length, 'step')}, not more than the {counted(warmup, 'step')} of the warm-up"
+        raise UserError("train.length", train.length, allowed, {"train.warmup": counted(draft.length // 10, "step")})
     if train.lr_schedule != "constant" and train.lr_period == "0 steps":
         fifth = max(draft.length // 5, 2 * draft.steps_per_epoch if train.lr_every == "epoch" else 1)
         period = rest if train.lr_schedule == "cosine" else min(fifth, rest)
@@ -131,19 +132,19 @@ def check_changed(new: Run, changed: Collection[str]) -> None:
     train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
     if "train.lr_period" in changed:
         if new.length <= warmup:
-            none = f"has no effect in {_span(new.length)}, as the warm-up takes {_span(warmup)}"
+            none = f"has no effect in {counted(new.length, 'step')}, as the warm-up takes {counted(warmup, 'step')}"
             raise UserError("train.lr_period", train.lr_period, none, {"train.lr_period": None})
         _check_fall(new)
     elif train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
-        beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
-        remedy = {"train.length": train.length, "train.lr_period": period}
+        beyond = f"goes beyond step {ends}, where the cosine of train.lr is 0"
+        remedy = {"train.length": train.length, "train.lr_period": counted(new.length - warmup, "step")}
         raise KeptSettingsError(("train.length",), train.length, beyond, remedy)
 
 
 def _check_fall(run: Run) -> None:
     """Refuse a fall of a constant rate, and one that ends before the run or is longer than it."""
     train, ends = run.config.train, _end(run)
-    period, most = train.lr_period, {"train.lr_period": _span(run.length - run.steps_in(train.warmup))}
+    period, most = train.lr_period, {"train.lr_period": counted(run.length - run.steps_in(train.warmup), "step")}
     if train.lr_schedule == "constant" and run.steps_in(period):
         others = {"train.lr_period": None}, {"train.lr_schedule": "cosine"}
         raise UserError("train.lr_period", period, "has no effect with a constant rate", others)
@@ -151,13 +152,9 @@ def _check_fall(run: Run) -> None:
         early = f"ends at step {ends} of {run.length}, and the rest would train at a rate of 0"
         raise UserError("train.lr_period", period, early, most)
     if train.lr_schedule == "wsd" and run.length < ends:
-        late = f"after train.warmup={train.warmup} is longer than the run of {_span(run.length)}"
+        late = f"after train.warmup={train.warmup} is longer than the run of {counted(run.length, 'step')}"
         raise UserError("train.lr_period", period, late, most)
 
 
 def _end(run: Run) -> int:
     return run.steps_in(run.config.train.warmup) + run.steps_in(run.config.train.lr_period)
-
-
-def _span(steps: int) -> str:
-    return f"{steps} step{'s' * (steps != 1)}"
