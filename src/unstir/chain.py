@@ -1,9 +1,9 @@
 """A chain from noise to images: its settings, their rules, and the facts about each sampler. No torch.
 
-Everything is said here once. The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help
-and defaults, and what may change when a run is continued are read from its fields; refusals come from its bounds and
-from `SAMPLERS`. A sampler of ours takes a file in `diffusion/samplers/`, and a line of `SAMPLERS` and of `parts.OURS`.
-One of the user's own says its facts to `parts.sampler`; its options are those of the field ``options``.
+The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help and defaults, and what may
+change when a run is continued are read from its fields. A sampler of ours takes a file in `diffusion/samplers/`, and a
+line of `SAMPLERS` and of `parts.OURS`. One of the user's own says its facts to `parts.sampler`; its options are those
+of the field ``options``.
 """
 
 import dataclasses
@@ -64,8 +64,8 @@ OPTIONS = tuple(dict.fromkeys(option for sampler in SAMPLERS.values() for option
 
 def _not_of(sampler: str) -> list[str]:
     """The settings of other samplers than this one; none where a file names a sampler that is unknown here."""
-    known = sampler in SAMPLERS or is_own(sampler)
-    return [name for name in OPTIONS if known and name not in SAMPLERS.get(sampler, Sampler()).options]
+    facts = Sampler() if is_own(sampler) else SAMPLERS.get(sampler, Sampler(OPTIONS))
+    return [name for name in OPTIONS if name not in facts.options]
 
 
 def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
@@ -139,11 +139,11 @@ class Chain:
         """Make the steps those of the times of one's own; UserError where they cannot be visited."""
         if not self.times:
             return
-        steps, usual = len(self.times) - 1, {each.name: each.default for each in dataclasses.fields(self)}
+        steps = len(self.times) - 1
         if not steps or any(t <= s for t, s in pairwise(self.times)):
             raise UserError("times", list(self.times), "must fall strictly, from at most T to the end of the chain")
         for name, value in (("steps", steps), ("spacing", "trailing")):
-            if (given := getattr(self, name)) not in (value, usual[name]):
+            if (given := getattr(self, name)) not in (value, DEFAULTS[name]):
                 raise UserError(name, given, "has no effect beside times", ({name: None}, {"times": None}))
             object.__setattr__(self, name, value)
 
@@ -166,11 +166,7 @@ class Chain:
 
     def in_effect(self) -> dict[str, Any]:
         """The settings without those of other samplers, for files; times of one's own stand in place of a spacing."""
-        left_out = [
-            *_not_of(self.sampler),
-            "spacing" if self.times else "times",
-            *([] if self.options else ["options"]),
-        ]
+        left_out = [*_not_of(self.sampler), "spacing" if self.times else "times"] + ["options"] * (not self.options)
         settings = dataclasses.asdict(self) | {"times": list(self.times)}  # as JSON has it
         return {name: value for name, value in settings.items() if name not in left_out}
 
