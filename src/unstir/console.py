@@ -187,9 +187,8 @@ class TrainingDisplay(Observer):
         self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
         self._step, self._length, self._batch, self._snapshots = step, length, shape[0], tuple(snapshots)
         self._shape = f"in batches of {counted(self._batch, 'image')} of {sized(shape[2:])}"
-        self._progress.reset(
-            self._training, total=length, completed=step, unit="steps", note=self._shape, left=self._left
-        )
+        self._progress.update(self._training, note=self._shape)
+        self._progress.reset(self._training, total=length, completed=step)
 
     def step(self, step: int) -> None:
         """Move the bar on."""
