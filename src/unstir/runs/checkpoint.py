@@ -34,7 +34,7 @@ from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
 from unstir.runs import toml
 from unstir.runs.config import MAY_CHANGE, Config
-from unstir.runs.files import check, check_format, is_count, replacing, writing
+from unstir.runs.files import check, check_format, is_count, parsed, replacing, writing
 from unstir.theory.averages import WIDTHS, combination
 
 logger = logging.getLogger(__name__)
@@ -254,13 +254,12 @@ def _canonical(checkpoint: Checkpoint) -> str:
 
 def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     try:
-        meta = json.loads(text)
+        meta = parsed(text)
         check(meta, {"format": is_count})
-    except (ValueError, RecursionError):
-        raise DamagedError("", path, "is damaged: its metadata is not that of a checkpoint") from None
-    check_format(path, meta["format"], FORMAT)
-    try:
+        check_format(path, meta["format"], FORMAT)
         check(meta, FIELDS)
+    except UserError:
+        raise
     except ValueError as error:
         raise DamagedError("", path, f"is damaged: of its metadata, {error}") from None
     if (match := NAME.fullmatch(path.name)) and int(match[1]) != meta["step"]:

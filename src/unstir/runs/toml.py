@@ -21,10 +21,7 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
         return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        wrong = of_pydantic(error, near_key)
-    except (ValueError, RecursionError):
-        wrong = UserError("", None, "its tables are nested too deeply, or a number is too long", "mend it")
-    raise wrong.at(source)
+        raise of_pydantic(error, near_key).at(source) from None
 
 
 def near_key(key: str) -> str | None:
