@@ -84,10 +84,9 @@ class DataCard:
             card = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise ValueError(str(of_pydantic(error, lambda _: None))) from None
-        alike: list[tuple[object, object]] = [(sorted(card.counts), ["held_out", "train"])]
-        if (of := card.condition) is not None:
-            alike += [([len(of.offset), len(of.scale)], [*of.shape[:1] * 2]), (len(of.shape) in (1, 3), True)]
-        if any(one != other for one, other in alike):
+        of = card.condition
+        fits = of is None or (len(of.shape) in (1, 3) and len(of.offset) == len(of.scale) == of.shape[0])
+        if not fits or card.counts.keys() != {"held_out", "train"}:
             raise ValueError("its counts or condition are of other channels, splits or sides")
         return card
 
@@ -138,8 +137,7 @@ class Labels:
 
         It is ``label`` for all, or by ``shares`` (numbers of images by class), or each class in turn. By shares, image
         i has the class in whose part of [0, 1] the fraction of (i + 1/2) / golden ratio lies, which keeps to the shares
-        within a few images, however many are drawn (Weyl's sequence of least discrepancy; in whole numbers, as a float
-        has no fraction left where i is large).
+        within a few images, however many are drawn (Weyl's sequence, in whole numbers: a large float has no fraction).
         """
         if label is not None:
             return torch.full_like(indices, label)

@@ -4,7 +4,6 @@ What a kill leaves is a last line without its end: it is no damage and is droppe
 or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
 """
 
-import itertools
 import json
 import logging
 import math
@@ -13,7 +12,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from statistics import fmean, median_low, stdev
 from typing import IO, Any
@@ -156,7 +155,7 @@ def _check_held_out(line: dict[str, Any]) -> None:
         if any(values is not None and len(values) != len(line["times"]) for values in by_time):
             raise ValueError(f"its {split} are not one for each of its times")
     of_splits = (line[f"{split}_error"] or () for split in ("train", "held_out"))
-    errors = (*itertools.chain(*of_splits), line["bits_error"], line["bits_train_error"])
+    errors = (*chain(*of_splits), line["bits_error"], line["bits_train_error"])
     if any(error is not None and error < 0 for error in errors):
         raise ValueError("it has a standard error below 0")
 
