@@ -256,15 +256,14 @@ class Model:
     def besides(self, chain: Chain, process: Process | None = None) -> str:
         """What guidance adds to the calls of a chain of ``process``, else the model's, in words; "" for nothing."""
         schedule = (process or self.process).schedule
-        first, last = chain.guidance_low, chain.guidance_high or schedule.T
         if idle := idle_guidance(chain, schedule):
             return f", and {idle}"
         if chain.guidance in (0, 1):
             return ""
+        first, last = chain.guidance_low, chain.guidance_high or schedule.T
         when = "" if (first, last) == (1, schedule.T) else f" at t = {first} to {last}"
-        return (
-            f", {'computed for two conditions (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
-        )
+        added = "computed for two conditions (guidance)" if self.guide is None else "and as many of the guide"
+        return f", {added}{when}"
 
     def provenance(self) -> dict[str, Any]:
         """What decides pixels beside what is asked of the model, as JSON has it: weights, network, process, machine."""

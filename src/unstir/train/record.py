@@ -179,7 +179,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
         observer.snapshot("drawing samples", done, total)
         x = step.x
     names = model.labels.captions(condition) if model.labels.count else None
-    picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names or None)
+    picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names)
     save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
     observer.grid(model.step, file)
 
