@@ -28,7 +28,7 @@ WIDEST = 900  # of a caption, in pixels
 
 @dataclass(frozen=True)
 class Compared:
-    """The images of one chain as shown, uint8 [N, 1 or 3, H, W], with what one costs, also in words, and its seconds."""
+    """The images of one chain as shown, uint8 [N, 1 or 3, H, W], what one costs, also in words, and its seconds."""
 
     chain: Chain
     images: Tensor

@@ -97,7 +97,7 @@ class DataCard:
 
 
 def save(folder: Path, card: DataCard) -> None:
-    """Write data.json into a run's folder; UserError where it cannot be written."""
+    """Write data.json into a run's folder; errors as `write_text`."""
     write_text(folder / NAME, encode({"unstir_data": FORMAT, **card.plain()}, indent=1) + "\n")
 
 

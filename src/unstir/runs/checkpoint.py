@@ -105,7 +105,7 @@ def file_name(step: int) -> str:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into ``folder``, whole or not at all, and return its path; UserError where it cannot be."""
+    """Write a checkpoint into ``folder``, whole or not at all, and return its path; errors as `replacing`."""
     tensors, places = dict[str, Tensor](), set[int]()
     for name, tensor in checkpoint.tensors.items():
         t = tensor.detach().cpu().contiguous()

@@ -64,7 +64,7 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "
 
 
 def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None:
-    """Add a line in place of one cut short by a kill; with ``durable`` it survives a power cut. UserError as `sync`."""
+    """Add a line in place of one cut short by a kill; if ``durable`` it survives a power cut. Errors as `sync`."""
     with _written(file) as stream:
         _end_last_line(stream)
         stream.write(json.dumps(values).encode() + b"\n")
@@ -74,7 +74,7 @@ def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None
 
 
 def sync(file: Path) -> None:
-    """Make the lines written so far survive a power cut; UserError where that fails."""
+    """Make the lines written so far survive a power cut; UnwrittenError where that fails."""
     with _written(file) as stream:
         os.fsync(stream.fileno())
 
@@ -93,7 +93,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a file by these lines, whole or not at all; UserError where it cannot be written."""
+    """Replace a file by these lines, whole or not at all; errors as `write_text`."""
     write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 

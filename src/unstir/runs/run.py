@@ -195,7 +195,7 @@ class Run:
         return list(self.log("held_out").lines)
 
     def record(self, event: str, **details: Any) -> None:
-        """Add a line to events.jsonl, durably; UserError where it cannot be written."""
+        """Add a line to events.jsonl, durably; UnwrittenError where it cannot be written."""
         from unstir.runs import lines
 
         lines.append(self.log_file("events"), {"event": event, **details, "run": self.data.mark}, durable=True)

@@ -287,8 +287,8 @@ def catch_up(run: Run, store: Store) -> int:
     """Add the lines of held_out.jsonl that snapshots lack, as training would have; return how many were added.
 
     A run that is being trained is left alone, and one whose log.held_out_images is 0, or whose held_out.jsonl is
-    damaged; snapshots whose weights cannot be loaded are passed over.
-    Raises UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
+    damaged; snapshots whose weights cannot be loaded are passed over. Raises UserError where ``store`` is not the run's
+    data or has other bytes, UnwrittenError where the file cannot be written.
     """
     check_data(run.path, run.data, store)
     store.verify()
@@ -297,8 +297,7 @@ def catch_up(run: Run, store: Store) -> int:
             stack.enter_context(run.lock())
         except (UserError, OSError):  # whoever trains it measures it
             return 0
-        before = run.log("held_out")
-        if before.damaged:  # continuing keeps a copy first, and says so
+        if run.log("held_out").damaged:  # continuing keeps a copy first, and says so
             return 0
         device, planned = build.device(run.config.train.device), snapshots(run)
         loss = HeldOutLoss(run, store, device)

@@ -116,6 +116,6 @@ class _Guarded(Observers):
             super().tell(hook, *values)
         except Exception as error:
             (tracker,), self._observers = self._observers, ()
-            logger.warning(f"{self._name} failed and shows nothing more of this run, which goes on: {parts.said(error)}")
+            logger.warning(f"{self._name} failed and shows no more of this run, which goes on: {parts.said(error)}")
             with suppress(Exception):
                 tracker.__exit__(None, None, None)

@@ -1,9 +1,9 @@
 """What training writes as it goes on: lines of metrics, timed by a clock, its curves, grids of samples and checkpoints.
 
-Checkpoints are written aside, in a thread, while training goes on. The state is copied first, so that a file is of one
-step. At most one is being written, and the process does not end before it is whole: a kill leaves the one before it,
-as at any other time. Where there is no memory for the copy, training waits while the same file is written of the state
-itself. The thread begins with the block, while there is memory: one that begins where none is left may wait for ever.
+Checkpoints are written in a thread while training goes on. The state is copied first, so that a file is of one step. At
+most one is being written, and the process does not end before it is whole: a kill leaves the one before it. Where there
+is no memory for the copy, training waits while the file is written of the state itself. The thread begins with the
+block: one that begins where no memory is left may wait for ever.
 """
 
 import logging
@@ -197,7 +197,7 @@ class Saving:
         self._written: Future[None] | None = None
 
     def begin(self) -> None:
-        """Save this moment, then free to change. UserError for a gone folder, others' weights, or an earlier error."""
+        """Save this moment, then free to change. UserError for a gone folder or others' weights; errors as `wait`."""
         self.wait()
         faulty = "its device computes otherwise, or is faulty: leave it out, and the same command goes on"
         self._group.check_alike(dict(self._state.net.named_parameters()), faulty)
@@ -228,7 +228,7 @@ class Saving:
         return None
 
     def wait(self) -> None:
-        """Wait until all is written. Raises UserError where it could not be."""
+        """Wait until all is written. Raises UnwrittenError where it could not be."""
         written, self._written = self._written, None
         if written is not None:
             with self._record.paused():
