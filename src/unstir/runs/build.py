@@ -1,10 +1,9 @@
 """From a config to the objects it describes. The one place that reads names and returns mathematics or networks.
 
-`torch.compile` changes a network in place, so that its weights keep their names. It joins what lies between the
-products of matrices into few kernels. "graphs" also records these as CUDA graphs, which a GPU runs without waiting for
-Python between them; elsewhere it is "yes". The kernels are written and compiled at the first call, in minutes; torch
-keeps them (in TORCHINDUCTOR_CACHE_DIR), so that the next start takes seconds. They give other last bits, so a run keeps
-to what it began with.
+`torch.compile` changes a network in place, so that its weights keep their names. "graphs" also records its kernels as
+CUDA graphs, which a GPU runs without waiting for Python; elsewhere it is "yes". The first call compiles them, which
+takes minutes; torch keeps them (in TORCHINDUCTOR_CACHE_DIR), so that the next start takes seconds. They give other last
+bits, so a run keeps to what it began with.
 """
 
 import os
@@ -48,7 +47,7 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 
 def check_parts(config: Config) -> None:
-    """Raise UserError where a part that training and its grids need is absent, or takes its options not."""
+    """Raise UserError where a part that training and its grids need is absent, or does not take its options."""
     noise_schedule = schedule(config.diffusion)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
         PARAMETERIZATIONS[predict].check(noise_schedule)
@@ -59,10 +58,10 @@ def check_parts(config: Config) -> None:
 
 
 def network(config: Config, device: torch.device) -> nn.Module:
-    """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone.
+    """The network with its initial weights, a function of config.seed; torch's own generators are left alone.
 
-    The U-Net's convolutions lie in memory as suits the device (`layout`); a network of the user's own as it was made.
-    Raises UserError where a network of the user's own cannot be found or made (`unstir.parts`).
+    A U-Net lies in memory as suits the device (`layout`). Raises UserError where a network of the user's own cannot be
+    found or made (`unstir.parts`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
@@ -96,7 +95,7 @@ def forward_flops(config: Config, height: int, width: int) -> int:
 
     with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
         _output(config, outline(config).eval(), height, width, 1)
-    return int(counter.get_total_flops())
+    return counter.get_total_flops()
 
 
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
@@ -191,12 +190,11 @@ def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
     from unstir.diffusion.loss import Objective  # which sampling does not need
 
-    cfg = config.loss
-    if cfg.objective == "consistency":
+    if config.loss.objective == "consistency":
         return None
     weights = _weights(config, denoiser.process.schedule, denoiser.parameterization)
     weights = None if weights is None else weights.to(next(denoiser.net.parameters()))
-    return Objective(cfg.objective, weights, cfg.vlb_weight)
+    return Objective(config.loss.objective, weights, config.loss.vlb_weight)
 
 
 def _weights(config: Config, noise_schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor | None:
@@ -267,9 +265,9 @@ NO = MappingProxyType({"compile": "no"})
 def compiled(denoiser: Denoiser, how: str) -> Denoiser:
     """The denoiser with its network compiled in place; "no" leaves it as it is. Raises UserError as `check_compile`.
 
-    Kernels are for one shape each, so that none depends on the shapes that came before. Nothing is chosen by timing it,
-    so that every process makes the same ones. With "graphs" gradients begin as zeros that are to be kept
-    (``zero_grad(set_to_none=False)``): those of a first micro-batch would lie where the graph of the next one writes.
+    Kernels are for one shape each and none is chosen by timing it, so that all processes make the same ones whatever
+    came before. With "graphs" gradients begin as zeros that are to be kept (``zero_grad(set_to_none=False)``): those of
+    a first micro-batch would lie where the graph of the next one writes.
     """
     if how not in ("yes", "graphs"):
         return denoiser
@@ -284,7 +282,7 @@ def compiled(denoiser: Denoiser, how: str) -> Denoiser:
 
 
 def _is_option(key: str) -> bool:
-    """Whether this version of torch has an option of its compiler ("deterministic" came after the first that do)."""
+    """Whether this version of torch has an option of its compiler; "deterministic" came after 2.6."""
     from torch._inductor import config  # a second that few commands need
 
     return key in config.get_config_copy()

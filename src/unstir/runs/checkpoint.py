@@ -1,9 +1,9 @@
 """One self-describing file a checkpoint: tensors, the whole config, what depends on history, and a hash of it all.
 
 The format is safetensors, so that reading a file never runs it. Its metadata holds three entries: "unstir", canonical
-JSON of everything that is not a tensor, "sha256", a hash over that JSON and every tensor's name, dtype, shape and
-bytes, and "text_sha256", one over the JSON alone, so that `Run` reads settings without the tensors. The
-content is hashed rather than the file, because safetensors orders its metadata at random.
+JSON of all that is no tensor, "sha256", the `content_hash` of that and the tensors, and "text_sha256", a hash of the
+JSON alone, so that `Run` reads settings without the tensors. The content is hashed rather than the file, because
+safetensors orders its metadata at random.
 
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
 "optimizer." and, where times are drawn by their losses, "times." tensors. A *slim* one (weights/) has the weights to
@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 10
 _MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 NAME = re.compile(r"step-(\d+)\.safetensors")
-
 
 FIELDS = {
     **dict.fromkeys(("config", "state", "environment", "data"), lambda value: isinstance(value, dict)),
@@ -100,7 +99,7 @@ def what_differs(there: dict[str, Any], here: dict[str, Any]) -> str:
 
 
 def file_name(step: int) -> str:
-    """The name of the file of a step; it sorts by step, which is how the newest is found (never by time)."""
+    """The name of the file of a step; files sort by it, not by time."""
     return f"step-{step:08d}.safetensors"
 
 
@@ -212,8 +211,8 @@ def power_average(
 ) -> dict[str, Tensor]:
     """The weights of a checkpoint of the run in ``folder``, averaged by a power function of any ``width``.
 
-    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`), which ``load``
-    reads. Raises UserError where the run keeps none, or those saved are too few to make this one.
+    ``load`` reads the slim files of earlier steps, whose power averages are used too (`theory.averages`). Raises
+    UserError where the run keeps none, or those saved are too few to make this one.
     """
     step, own = found.step, found.part("model")
     if not found.config["train"]["power_ema"] or not step:

@@ -23,11 +23,12 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     train.init names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
     loaded, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
-    weights = _as_for(own, weights_of(loaded, ema=True), toml.from_dict(loaded.config, "train.init"))
+    there = toml.from_dict(loaded.config, "train.init")
+    weights = _as_for(own, weights_of(loaded, ema=True), there)
     new = [name for name in MAY_BE_NEW if name in own and name not in weights]
     weights |= {name: own[name] for name in new}
     if wrong := misfits(own, weights):
-        differences = f"{'; '.join(_unlike(loaded.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
+        differences = f"{'; '.join(_unlike(there, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
         remedy = "use the same [model] settings, or leave it out"
         raise UserError("train.init", source, f"does not fit the network: {differences}", remedy)
     note = f"{source}, step {loaded.step}, has no {', '.join(new)}, which is new and keeps its own initial values"
@@ -94,9 +95,8 @@ def _checkpoint_of(text: str) -> Checkpoint:
     return Run.open(folder).load(step)
 
 
-def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
+def _unlike(there: Config, config: Config) -> list[str]:
     """The settings of the network's shape that differ, in words."""
-    there = toml.from_dict(saved, "train.init")
     theirs, ours = toml.flat(there), toml.flat(config)
     free = "model.dropout", "model.num_classes"
     keys = [key for key in ours if key.startswith("model.") and key not in free]
