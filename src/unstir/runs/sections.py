@@ -289,8 +289,6 @@ class LogConfig:
         if self.held_out_images == 1:
             remedies = {"held_out_images": 2}, {"held_out_images": 0}
             raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
-        if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
-            raise UserError("to", self.to, f"names {twice} twice", "once is enough")
         if others := self.options.keys() - map(short_name, self.to):
             raise UserError("options", min(others), "is the name of no tracker in log.to")
         return self
