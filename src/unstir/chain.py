@@ -231,9 +231,8 @@ DEFAULTS: dict[str, Any] = {item.name: {} if item.name == "options" else item.de
 assert set(OPTIONS) <= DEFAULTS.keys(), "each option that SAMPLERS names is a field of Chain"
 
 FAST = Chain("unipc", steps=20)
-"""What images to be evaluated are drawn with by default: of a trained network as good as 1000 steps of the ancestral
-chain. One that predicts the noise and is far from trained is better sampled at random (docs/sampling.md).
-"""
+"""How images to be evaluated are drawn by default: of a trained network as well as by 1000 steps of the ancestral chain
+(docs/sampling.md)."""
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

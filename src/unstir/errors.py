@@ -190,9 +190,8 @@ def quoted(word: object) -> str:
 def printable(name: object) -> str:
     r"""The text of a foreign name in one line that a terminal can show: control characters as \x1b, \n, \u202e.
 
-    Names of files and classes come from others: they may hold terminal commands, line ends, marks that turn the
-    direction of writing, and bytes that are not UTF-8 (Python's surrogates), which are shown as \xe9. Letters and
-    spaces of every language, and what joins them, stay as they are.
+    It may hold terminal commands, marks that turn the direction of writing, and bytes that are not UTF-8 (Python's
+    surrogates), which are shown as \xe9. Letters and spaces of every language, and what joins them, stay as they are.
     """
     text = str(name)
     return text if text.isprintable() else "".join(map(_shown, text))

@@ -34,11 +34,9 @@ def distill_run(
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
-    By default the folder has the name of the teacher's with "-distilled" behind it.
-
-    ``length`` ("2000 steps") is by default the teacher's, ``lr`` half the teacher's; of a run that is continued its
-    own.
-    Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
+    By default the folder has the name of the teacher's with "-distilled" behind it, ``length`` ("2000 steps") is the
+    teacher's, and ``lr`` half the teacher's; of a run that is continued its own. Raises UserError as `distilled` and
+    `train_run`, and where the run in ``folder`` was begun otherwise.
     """
     run = Run.open(teacher)
     out = run.path.with_name(f"{run.path.name}-distilled") if folder is None else Path(folder)
@@ -53,8 +51,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     """The config of a new run that is distilled from the newest weights of ``run``; arguments as `distill_run`.
 
     Noise prediction becomes velocity prediction: at t = T an error of the noise would be sigma_T / alpha_T times as
-    large in the image. The trackers of the old run are not told of the new one. Raises UserError for a run that is
-    distilled itself, learned a variance or saved no weights.
+    large in the image. Raises UserError for a run that is distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
     remedy = f"distil a run that went on from its weights: {run.going_on}"

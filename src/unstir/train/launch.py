@@ -93,7 +93,7 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
             finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
-        return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
+        return Training(run, step, True, (conclusion(run, step),))
     stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
@@ -288,10 +288,9 @@ def conclusion(run: Run, step: int) -> str:
 def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: bool = False) -> Store:
     """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
-    A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
-    ``data_of``; the source is then needed only where the store has gone. ``by_class`` is as in `train_run`. Raises
-    UserError for mistakes in data, folder, device and settings, before any image is decoded where their number and
-    shape say so, and where the data is not what that run began with.
+    A run that exists keeps to its store, checked by its content hash, and a new one to that of the run ``data_of``; the
+    source is then needed only where the store has gone. Raises UserError for mistakes in data, folder, device and
+    settings, if possible before any image is decoded, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
     build.check_parts(config)
