@@ -4,14 +4,12 @@
 
 The sampling weights always meet the same images of each split, at the same times, under the same noise, without
 dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits
-part, it has begun to memorise its training images.
-
-The K times are the middles of K equal parts of 1..T, so that their mean estimates the loss over all times, which is
-that of training where its times are uniform; they miss some of how steeply it rises towards t = 1.
+part, it has begun to memorise its training images. The K times are the middles of K equal parts of 1..T: their mean
+estimates the loss over all times, and misses some of how steeply it rises towards t = 1.
 
 The bound is estimated without bias on a quarter of the images: of each image its own step from each part of `strata`,
-the same at every snapshot and in both splits. With one step per batch, as `variational_bound` takes it, the error
-from the choice of steps would be several times as large.
+the same at every snapshot and in both splits. One step per batch, as `variational_bound` takes it, would make the
+error several times as large.
 """
 
 import itertools
@@ -99,11 +97,7 @@ class FixedImages:
 
 
 def squared_errors(
-    denoiser: Denoiser,
-    images: FixedImages,
-    times: tuple[int, ...],
-    size: int,
-    on_call: Callable[[], None] = lambda: None,
+    denoiser: Denoiser, images: FixedImages, times: tuple[int, ...], size: int, on_call: Callable[[], None]
 ) -> Tensor:
     """The simple loss (Ho et al. 2020, eq. 14) of each image at each of K times: float64 [n, K] on the CPU.
 
@@ -187,8 +181,7 @@ def with_errors(model: Model, store: Store) -> Model:
 class HeldOutLoss:
     """Measures the loss of both splits at a snapshot and writes its line of held_out.jsonl.
 
-    A split of fewer than two images has no error of its mean and is not measured; where that is so of both, or
-    log.held_out_images is 0, no line is ever due.
+    A split of fewer than two images has no error of its mean and is not measured; where neither is, no line is ever due.
     """
 
     def __init__(self, run: Run, store: Store, device: torch.device) -> None:
