@@ -181,7 +181,7 @@ def with_errors(model: Model, store: Store) -> Model:
 class HeldOutLoss:
     """Measures the loss of both splits at a snapshot and writes its line of held_out.jsonl.
 
-    A split of fewer than two images has no error of its mean and is not measured; where neither is, no line is ever due.
+    A split of fewer than two images has no error of its mean and is not measured; where neither is, no line is due.
     """
 
     def __init__(self, run: Run, store: Store, device: torch.device) -> None:
