@@ -124,15 +124,13 @@ class Chain:
             if (value := getattr(self, name)) != DEFAULTS[name]:
                 raise _option_of_others(name, value, self.sampler)
         if self.threshold and not self.clip:
-            clamps = "is a kind of clamping, which clip=False turns off"
-            raise UserError("threshold", self.threshold, clamps, ({"clip": True}, {"threshold": None}))
+            raise UserError("threshold", self.threshold, "needs clip", ({"clip": True}, {"threshold": None}))
         if self.sampler == "consistency" and self.guidance not in (0, 1):
             images = 'does not work with sampler="consistency", whose estimates are images, not means'
             raise UserError("guidance", self.guidance, images, ({"guidance": 1}, {"guidance": 0}))
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
             name = "guidance_low" if self.guidance_low != 1 else "guidance_high"
-            effect = "has no effect at guidance=1"
-            raise UserError(name, getattr(self, name), effect, ({name: None}, {"guidance": 2}))
+            raise UserError(name, getattr(self, name), "has no effect at guidance=1", ({name: None}, {"guidance": 2}))
         return self
 
     def _settle_times(self) -> None:

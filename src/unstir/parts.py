@@ -232,8 +232,7 @@ def _load(kind: str, name: str) -> None:
         mend = f"mend it there, or type the command in the folder of {module}.py"
         raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
     if (kind, name) not in _KNOWN:
-        lacking = f"has no {kind} {name.partition(':')[2]}"
-        raise UserError("", f"the module {module}", lacking, f"put @unstir.{kind} above it")
+        raise UserError("", f"the module {module}", f"has no {kind} {short_name(name)}", f"put @unstir.{kind} above it")
 
 
 def make(kind: str, name: str, *arguments: Any, options: Mapping[str, Any], section: str = "", **also: Any) -> Any:

@@ -44,8 +44,7 @@ def settings(
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
     hides = has_null if conditions is None else conditions.hides
     if any(side != 1 and side % network.multiple for side in size):
-        levels = f"{len(network.mults)} levels of the network"
-        raise UserError("size", sized(size), f"must be multiples of {network.multiple} for the {levels}")
+        raise UserError("size", sized(size), f"must be multiples of {network.multiple} for {len(network.mults)} levels")
     described: dict[str, Any] = {}
     if conditions is not None:
         described = {"condition": conditions.name, "condition_options": dict(conditions.options)}

@@ -232,8 +232,7 @@ def device(name: str) -> torch.device:
         chosen = torch.device(name)
         torch.empty((), device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError):
-        others = {"device": "auto"}, {"device": "cpu"}
-        raise UserError("device", name, "is not on this machine", others) from None
+        raise UserError("device", name, "is not on this machine", ({"device": "auto"}, {"device": "cpu"})) from None
     return chosen
 
 

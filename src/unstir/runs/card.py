@@ -31,6 +31,7 @@ CONDITIONS = "conditions.npy"
 GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
 _Size = Annotated[int, Field(ge=1)]
 _Count = Annotated[int, Field(ge=0)]
+NO_CLASSES = "was given, but this network knows no classes"
 MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
 
 
@@ -64,8 +65,7 @@ class DataCard:
     def __post_init__(self) -> None:
         rising = all(-math.inf < low < high < math.inf for low, high in self.scale.pairs)
         if {len(self.scale.low), len(self.scale.high)} not in ({0}, {self.shape[0]}) or not rising:
-            due = f"must have a finite low and a higher high for each of {self.shape[0]} channels"
-            raise UserError("scale", self.scale.pairs, due)
+            raise UserError("scale", self.scale.pairs, f"must be finite and rise in each of {self.shape[0]} channels")
 
     @property
     def mark(self) -> str:
@@ -155,8 +155,7 @@ class Labels:
         """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
         if texts and not self.count:
             leave_out: dict[str, object] = {} if key == "labels" else {key: None}  # a morph needs its labels
-            none = "was given, but this network knows no classes"
-            raise UserError(key, " ".join(texts), none, (leave_out, "name a run with classes"))
+            raise UserError(key, " ".join(texts), NO_CLASSES, (leave_out, "name a run with classes"))
         last = len(self.names) - 1
         for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
             if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
@@ -170,17 +169,15 @@ class Labels:
     def check(self, label: int | None, shares: Sequence[int] = ()) -> None:
         """Raise UserError for a label that the network does not know, or shares that are not of its classes."""
         if label is not None and not self.count:
-            raise UserError("label", label, "was given, but this network knows no classes", {"label": None})
+            raise UserError("label", label, NO_CLASSES, {"label": None})
         if label is not None and not 0 <= label < self.count:
             raise UserError("label", label, f"is outside 0..{self.count - 1}, the classes of this run")
         if shares and not self.count:
-            none = "were given, but this network knows no classes"
-            raise UserError("shares", tuple(shares), none, {"shares": None})
+            raise UserError("shares", tuple(shares), NO_CLASSES, {"shares": None})
         if shares and label is not None:
             raise UserError("label", label, "and shares were given", ({"label": None}, {"shares": None}))
         if shares and (len(shares) != self.count or min(shares) < 0 or not 1 <= sum(shares) < MOST_SHARES):
-            numbers = f"{self.count} numbers, one a class, not all 0, with a sum below {MOST_SHARES}"
-            raise UserError("shares", tuple(shares), f"must be {numbers}")
+            raise UserError("shares", tuple(shares), f"must be {self.count} counts, with a sum in 1..{MOST_SHARES - 1}")
 
     def or_null(self, label: int | None, key: str = "label") -> int | None:
         """The label of an image that is given, else the null label; UserError, naming ``key``, without either."""

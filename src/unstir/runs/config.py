@@ -108,7 +108,7 @@ class Config:
         self._check_network()
         self._check_loss()
         if self.kind.has_teacher and self.log.held_out_images:
-            other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
+            other = "measures the denoising loss, which a consistency loss does not minimise"
             raise UserError("log.held_out_images", self.log.held_out_images, other, {"log.held_out_images": 0})
         self._check_condition()
         return self
@@ -140,8 +140,7 @@ class Config:
         if model.in_channels != self.data.channels:
             numbers = dict.fromkeys((model.in_channels, self.data.channels))
             both = tuple({"data.channels": number, "model.in_channels": number} for number in numbers)
-            differs = f"differs from data.channels={self.data.channels}"
-            raise UserError("model.in_channels", model.in_channels, differs, both)
+            raise UserError("model.in_channels", model.in_channels, f"is not data.channels={self.data.channels}", both)
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
         if model.out_channels not in (0, outputs):
             due = f"must be 0 (as many as it takes) or {outputs}"
@@ -189,8 +188,7 @@ class Config:
             other = "consistency" if self.kind.has_teacher else DEFAULTS["sampler"]
             raise UserError("grids.sampler", grids.sampler, pair, {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
-            needs = "needs diffusion.learned_variance"
-            raise UserError("grids.variance", grids.variance, needs, {"grids.variance": "auto"})
+            raise UserError("grids.variance", "learned", "needs diffusion.learned_variance", {"grids.variance": "auto"})
         if grids.variance == "optimal" and not self.log.held_out_images:
             measured = {"log.held_out_images": 128}, {"grids.variance": "auto"}
             raise UserError("grids.variance", grids.variance, "needs log.held_out_images", measured)
@@ -198,14 +196,9 @@ class Config:
             hidden = {"train.condition_dropout": 0.1}
             hidden |= {} if self.model.num_classes or self.data.condition else _CLASSES
             needs = "needs train.condition_dropout, and so classes or data.condition"
-            remedies = hidden, {"grids.guidance": 1.0}
-            raise UserError("grids.guidance", grids.guidance, needs, remedies)
+            raise UserError("grids.guidance", grids.guidance, needs, (hidden, {"grids.guidance": 1.0}))
         if max(grids.channels, default=0) >= (count := self.data.channels):
-            outside = f"names channels outside 0..{count - 1}"
-            raise UserError("grids.channels", grids.channels, outside, {"grids.channels": None})
-        if grids.steps > diffusion.T:
-            most = {"grids.steps": diffusion.T}
-            raise UserError("grids.steps", grids.steps, f"exceeds diffusion.T={diffusion.T}", most)
+            raise UserError("grids.channels", grids.channels, f"are not in 0..{count - 1}", {"grids.channels": None})
         try:
             grids.check(diffusion.T)
         except UserError as error:

@@ -38,8 +38,7 @@ def writing(path: Path, needs: int = 0) -> Iterator[None]:
     except UnwrittenError:
         raise
     except (OSError, SafetensorError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        raise UnwrittenError(number, _reason(path, needs, error), str(path)) from None
+        raise UnwrittenError(getattr(error, "errno", None), _reason(path, needs, error), str(path)) from None
 
 
 @contextmanager
@@ -165,8 +164,8 @@ def check_writable(folder: Path, key: str = "") -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, ())
-        raise UserError(key, folder, f"cannot be written: {error.strerror}", remedy) from None
+        mend = REMEDIES.get(error.errno or 0, ())
+        raise UserError(key, folder, f"cannot be written: {error.strerror}", mend) from None
 
 
 def is_writable(folder: Path) -> bool:

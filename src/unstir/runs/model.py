@@ -197,8 +197,7 @@ class Model:
         if given is not None and self.conditions is not None:
             self.conditions.checked(given)
         elif given is not None:
-            none = "was given, but this network knows none"
-            raise UserError("condition", list(given.shape), none, {"condition": None})
+            raise UserError("condition", list(given.shape), "was given, but this model knows none", {"condition": None})
 
     def beside(self, images: Tensor, indices: Tensor, given: Tensor | None = None) -> Tensor:
         """Pixels of images, uint8 [B, C, H, W], with the images that describe them on their left, where any do."""

@@ -11,7 +11,7 @@ from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
 from unstir.pixels import PIXELS
-from unstir.progress import counted, sized
+from unstir.progress import sized
 from unstir.runs.card import DataCard
 
 if TYPE_CHECKING:
@@ -44,13 +44,11 @@ def compared_with(run: "Run", store: Store) -> "Run":
         given, due = map(sized, (store.shape, card.shape))
         raise UserError("", store.path, f"holds images of {given}, {run.path} makes {due}", "name another store")
     if card.scale not in (PIXELS, store.scale):
-        differs = f"has the scale {store.scale.pairs}, and {run.path} {card.scale.pairs}"
-        raise UserError("", store.path, differs, "name another store")
-    if run.config.model.num_classes not in (0, len(store.classes)):
-        count = run.config.model.num_classes
-        classes = counted(len(store.classes), "class", "classes")
-        raise UserError("", store.path, f"has {classes}, {run.path} knows {count}", "name another store")
-    if run.config.model.num_classes:
+        raise UserError("", store.path, f"has scale {store.scale.pairs}, not {card.scale.pairs}", "name another store")
+    theirs, ours = len(store.classes), run.config.model.num_classes
+    if ours not in (0, theirs):
+        raise UserError("", store.path, f"has {theirs} classes, {run.path} knows {ours}", "name another store")
+    if ours:
         _check_names(run.path, card.classes, store)
     known = {"counts": store.counts, "content_hash": store.content_hash, "scale": store.scale}
     return replace(run, data=replace(card, **known))  # type: ignore[arg-type]

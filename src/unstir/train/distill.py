@@ -59,8 +59,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     same = f"unstir distill {quoted(run_and_step(config.train.init)[0])} --out {quoted(run.path)} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
-        learned = "learned a variance, which sampling in one call does not use"
-        raise UserError("", run.path, learned, "distil a run without it")
+        raise UserError("", run.path, "learned a variance, of no use in one call", "distil a run without it")
     begins = f"{reference(run.name)}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)

@@ -134,8 +134,7 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
 def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
     """The config of a network that knows the classes of the data and can be guided."""
     if not data.classes:
-        folders = "put the images of each class into a folder with its name, and pack them anew"
-        raise UserError("by_class", True, f"needs classes, and {whose} has none", folders)
+        raise UserError("by_class", True, f"needs classes, and {whose} has none", "pack a folder of images per class")
     model = dataclasses.replace(config.model, num_classes=config.model.num_classes or len(data.classes))
     train = dataclasses.replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
     return dataclasses.replace(config, model=model, train=train)
@@ -231,12 +230,10 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
     if not (most := data.counts["train"]):
         raise UserError("", whose, "has no training images")
     if batch > most:
-        images = counted(most, "training image")
-        raise UserError("train.batch_size", batch, f"exceeds the {images}", {"train.batch_size": most})
+        raise UserError("train.batch_size", batch, f"exceeds the {most} training images", {"train.batch_size": most})
     check_sides(config, height, width)
-    if classes and classes != len(data.classes):
-        allowed = f"is not the {counted(len(data.classes), 'class', 'classes')} of {whose}"
-        raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(data.classes)})
+    if classes and classes != (num := len(data.classes)):
+        raise UserError("model.num_classes", classes, f"is not the {num} of {whose}", {"model.num_classes": num})
 
 
 def introduction(run: Run, state: State) -> str:
@@ -313,8 +310,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
         raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
     store = store_of(config.data, old, lambda plan: _check_plan(config, out, plan, by_class))
     if old is not None and store.content_hash != old.data.content_hash:
-        other = f"is not the data that {old.path} began with"
-        raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
+        raise UserError("data.store", store.path, f"is not the data of {old.path}", "name that, or start another run")
     store.verify()
     return store
 
@@ -363,12 +359,10 @@ def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -
         if place and is_store(place):
             for name, what in ("sha256", "the hash of"), ("conditions", "for the packing of"):
                 if old is None and (given := getattr(data, name)):
-                    allowed = f"is {what} files, and {place} is a packed store"
-                    raise UserError(f"data.{name}", given, allowed, {f"data.{name}": None})
+                    raise UserError(f"data.{name}", given, f"is {what} files, not stores", {f"data.{name}": None})
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
-        gone = f"is gone, and so is its source {data.source}"
-        raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
+        raise UserError("data.store", Path(places[-1]), f"is gone, and so is {data.source}", "name its new folder")
     if not data.source:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)

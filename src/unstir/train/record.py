@@ -204,8 +204,7 @@ class Saving:
         if not self._group.is_first:
             return
         if not is_run(self._run.path):
-            gone = "was moved or removed while it was trained"
-            raise UserError("", self._run.path, gone, "put it back to go on from there")
+            raise UserError("", self._run.path, "was moved or removed in training", "put it back to go on from there")
         with self._record.paused():
             copied = self._copied()
             self._written = self._thread.submit(self._write, copied or self._state.uncopied(self._run))
