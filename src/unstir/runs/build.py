@@ -271,20 +271,19 @@ def compiled(denoiser: Denoiser, how: str) -> Denoiser:
     if how not in ("yes", "graphs"):
         return denoiser
     check_compile(how, next(denoiser.net.parameters()).device)
-    options = {"triton.cudagraphs": how == "graphs", "deterministic": True} if BACKEND == "inductor" else {}
-    known = {key: value for key, value in options.items() if _is_option(key)}
-    denoiser.net.compile(backend=BACKEND, dynamic=False, options=known or None)
+    options = None
+    if BACKEND == "inductor":
+        from torch._inductor import config  # a second that few commands need
+
+        options = {"triton.cudagraphs": how == "graphs"}
+        options |= {"deterministic": True} if hasattr(config, "deterministic") else {}  # which came after torch 2.6
+    denoiser.net.compile(backend=BACKEND, dynamic=False, options=options)
     for parameter in denoiser.net.parameters():
         if how == "graphs" and parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     return replace(denoiser, reuses_output=how == "graphs")
 
 
-def _is_option(key: str) -> bool:
-    """Whether this version of torch has an option of its compiler; "deterministic" came after 2.6."""
-    from torch._inductor import config  # a second that few commands need
-
-    return key in config.get_config_copy()
 
 
 def set_aside(how: str) -> AbstractContextManager[object]:
