@@ -284,8 +284,6 @@ def compiled(denoiser: Denoiser, how: str) -> Denoiser:
     return replace(denoiser, reuses_output=how == "graphs")
 
 
-
-
 def set_aside(how: str) -> AbstractContextManager[object]:
     """In this block compiled networks run as they were written: for a few calls of other shapes."""
     return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()

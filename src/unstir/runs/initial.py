@@ -96,7 +96,6 @@ def _checkpoint_of(text: str) -> Checkpoint:
 
 
 def _unlike(there: Config, config: Config) -> list[str]:
-    """The settings of the network's shape that differ, in words."""
     theirs, ours = toml.flat(there), toml.flat(config)
     free = "model.dropout", "model.num_classes"
     keys = [key for key in ours if key.startswith("model.") and key not in free]

@@ -142,7 +142,6 @@ def check_changed(new: Run, changed: Collection[str]) -> None:
 
 
 def _check_fall(run: Run) -> None:
-    """Refuse a fall of a constant rate, and one that ends before the run or is longer than it."""
     train, ends = run.config.train, _end(run)
     period, most = train.lr_period, {"train.lr_period": counted(run.length - run.steps_in(train.warmup), "step")}
     if train.lr_schedule == "constant" and run.steps_in(period):

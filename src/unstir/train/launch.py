@@ -132,7 +132,6 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
 
 
 def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
-    """The config of a network that knows the classes of the data and can be guided."""
     if not data.classes:
         raise UserError("by_class", True, f"needs classes, and {whose} has none", "pack a folder of images per class")
     model = dataclasses.replace(config.model, num_classes=config.model.num_classes or len(data.classes))
@@ -204,14 +203,12 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
 
 
 def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
-    """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
     needs_none = "train.length", "log.to", "data.store"
     if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
         logger.warning(f"the run has taken step {newest}, its last: {', '.join(unused)} is not used, {kept}")
 
 
 def _check_plan(config: Config, out: Path, plan: Plan, by_class: bool) -> None:
-    """Raise UserError where settings cannot fit what is about to be packed."""
     source, card = config.data.source, DataCard(plan.shape, plan.classes, plan.counts, "")
     config = _of_classes(config, plan, source) if by_class else config
     _check_fit(config, card, source)

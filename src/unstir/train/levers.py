@@ -100,7 +100,6 @@ class Batches:
         return rows.to(self.device, non_blocking=True)
 
     def _index(self, step: int, part: slice) -> Tensor:
-        """Which images a part of the batch of ``step`` has."""
         epoch, place = divmod(step, self.steps_per_epoch)
         stretch, place = divmod(place, self._steps_listed)
         return self._stretch(epoch, stretch)[place * self.batch_size :][: self.batch_size][part]

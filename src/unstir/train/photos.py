@@ -1,7 +1,7 @@
 """The recipe `photos`: settings of a training on a person's own photographs, for the minutes there are.
 
-`chosen` is a pure function of the number of images, the minutes, and the images a second that steps of networks of
-several sizes take, which are measured. After it the run is as any other.
+`chosen` is a pure function of the number of images, the minutes, and the measured speeds of networks of several sizes.
+After it the run is as any other.
 """
 
 import dataclasses
@@ -91,10 +91,10 @@ def chosen(
 
 
 def for_minutes(config: Config, minutes: float, typed: Collection[str] = (), by_class: bool = False) -> Config:
-    """The ``config`` of a new run with what `chosen` sets, for so many minutes on this machine.
+    """The ``config`` of a new run with what `chosen` sets, for so many minutes on this machine; logs what to expect.
 
-    Settings that are ``typed``, or differ from the recipe's, stay; steps are measured with them. What was chosen, and
-    what to expect of it, is logged. Raises UserError where the source has no images or the settings do not fit.
+    Settings that are ``typed``, or differ from the recipe's, stay; steps are measured with them. Raises UserError where
+    the source has no images or the settings do not fit.
     """
     if not 0 < minutes < 1e5:
         raise UserError("minutes", minutes, "must be more than 0 and less than 100000")
@@ -159,7 +159,6 @@ def _speed(config: Config, size: Size) -> float:
 
 
 def _changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """The config with other values of settings, by dotted key."""
     sections = dict[str, dict[str, Any]]()
     for key, value in values.items():
         section, name = key.split(".")

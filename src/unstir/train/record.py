@@ -106,10 +106,9 @@ class Record:
 
 
 def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[str, Any]]:
-    """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
+    """Rewrite a log without the lines of steps after ``step`` (None: keep all), which are taken again; what stays.
 
-    Where lines are damaged, a copy of the file is kept, which is logged, as it is where the line of step ``due`` is
-    missing, that a checkpoint counts on. A ``step`` of None keeps every good line.
+    Where lines are damaged a copy of the file is kept. That is logged, and that the line of step ``due`` is missing.
     """
     log = run.log(name)
     kept = [line for line in log.lines if step is None or line["step"] <= step]
@@ -136,7 +135,7 @@ def draw_charts(run: Run) -> None:
 
 
 class Grids:
-    """Draws what is not there yet; ``spoilt``: the last weights answered with NaN, of which no grid is drawn."""
+    """Draws what is not there yet; ``spoilt``: the last weights answered with NaN."""
 
     def __init__(self, run: Run, observer: Observer) -> None:
         self._run, self._observer = run, observer
@@ -147,9 +146,7 @@ class Grids:
         return name is None or drawn_grid(self._run, name) is not None
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
-        """Draw the grid of a snapshot, taken after ``step``; of weights that answer with NaN there is none, which is
-        said once. Raises OutOfMemoryError.
-        """
+        """Draw the grid of a snapshot, taken after ``step``, unless weights answer with NaN; or OutOfMemoryError."""
         model = model_in_training(self._run, denoiser, step)
         try:
             with within_memory("grids.num"):
@@ -162,8 +159,7 @@ class Grids:
 
 
 def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
-    """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid, and noise.png shows it
-    for as many images.
+    """Draw samples/NAME.png, with the names of the classes, from the same noise as every grid, which noise.png shows.
 
     Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
     """

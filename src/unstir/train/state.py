@@ -126,7 +126,7 @@ class State:
         return Checkpoint(self.step, to_dict(run.config), tensors, data=run.data.plain(), **fields)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take initial weights from elsewhere."""
+        """Take initial weights."""
         for net in self._networks().values():
             net.load_state_dict(weights)
 
@@ -170,7 +170,6 @@ class State:
 
 
 def _named(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """The tensors of networks, by the names of their parts and their own."""
     return {f"{part}.{name}": t for part, net in networks.items() for name, t in net.state_dict().items()}
 
 
@@ -203,7 +202,7 @@ def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[
 
 
 def averaged_copy(net: nn.Module) -> nn.Module:
-    """A copy of the network to hold the average: in evaluation mode for good, without gradients."""
+    """A copy of the network to hold the average: in evaluation mode, without gradients."""
     return copy.deepcopy(net).eval().requires_grad_(False)
 
 

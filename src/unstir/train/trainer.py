@@ -1,12 +1,12 @@
 """The training loop (Ho et al. 2020, algorithm 1).
 
-Read `Trainer.take_step` first, then `run`. Between two steps the only state is `State`; everything random is a
-function of the step, so that a run continued from any checkpoint takes the steps it would have taken. Within a step
-nothing waits for the device: figures are summed there and read once a log line.
+Read `Trainer.take_step` first, then `run`. Between two steps the only state is `State`; everything random is a function
+of the step, so that a continued run takes the steps it would have taken. Within a step nothing waits for the device:
+figures are summed there and read once a log line.
 
-Of several processes each computes the gradient of its slots, and all take the same step: once their gradients are added
-up (`Alone.learner`), the norm, whether a step is skipped, the moments and the averages are the same in all of them. The
-first one alone writes, and alone needs the run's folder; where files or signals decide, all do as one says (`group`).
+Of several processes each computes the gradient of its slots. Once these are added up (`Alone.learner`), all that
+follows is the same in all of them. The first one alone writes, and alone needs the run's folder; where files or signals
+decide, all do as one says (`group`).
 """
 
 import logging
@@ -228,7 +228,6 @@ class Trainer:
         return denoising_loss(denoiser, x_0, t, eps, condition, dropout_key, self._objective, perturbation, present)
 
     def _count(self, applied: Tensor, figures: Sequence[Tensor]) -> None:
-        """Add the figures of a step to the running window, or count it as skipped."""
         state = self.state
         of_step = torch.stack([figure.to(state.window.dtype) for figure in (applied, *figures)])
         state.window += torch.where(applied, of_step, 0.0)
@@ -249,7 +248,7 @@ class Trainer:
     def _take_snapshot(self, stop: Stop) -> None:
         """Where a snapshot is due keep its weights, measure its held-out loss and draw its grid, unless they are there.
 
-        The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
+        The grid comes last, for it says that the snapshot is whole. When stopping the rest is left out.
         """
         state, name = self.state, self._snapshots.get(self.state.step)
         ended_here = (self._run.weights / checkpoint.file_name(state.step)).exists()  # the run, which is longer now
