@@ -1,4 +1,4 @@
-"""From a config to the objects it describes. The one place that reads names and returns mathematics or networks.
+"""From a config to the objects it describes.
 
 `torch.compile` changes a network in place, so that its weights keep their names. "graphs" also records its kernels as
 CUDA graphs, which a GPU runs without waiting for Python; elsewhere it is "yes". The first call compiles them, which

@@ -6,9 +6,9 @@ JSON alone, so that `Run` reads settings without the tensors. The content is has
 safetensors orders its metadata at random.
 
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
-"optimizer." and, where times are drawn by their losses, "times." tensors. A *slim* one (weights/) has the weights to
-sample from, "model." alone. Both have "power." tensors where a run keeps power-function averages; the full file of a
-run that learns from a teacher has "teacher." tensors, the weights that it began with.
+"optimizer." and, where times are drawn by their losses, "times." tensors, and the "teacher." that a distilled run began
+with. A *slim* one (weights/) has the weights to sample from, "model." alone. Both have the "power." averages of a run
+that keeps some.
 """
 
 import hashlib

@@ -1,8 +1,7 @@
 """Every setting of a run as one typed, frozen value. It is saved whole in the run folder and rebuilds the run alone.
 
 A recipe is a TOML file of these keys (see `toml`); what it leaves out comes from the recipe it names, or takes the
-defaults of `sections`. Lengths of training are written with their unit, "200 epochs", "800000 steps" or
-"10000000 images", and turned into steps in one place, `steps_in`.
+defaults of `sections`. Lengths carry their unit, "200 epochs", "800000 steps" or "10000000 images" (`steps_in`).
 """
 
 import dataclasses
@@ -233,8 +232,7 @@ def may_change(key: str) -> bool:
 def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
     """How many optimiser steps a span such as "20 epochs" is; images are rounded up to whole steps."""
     match = SPAN.fullmatch(span)
-    if match is None:
-        raise ValueError(f"not a span: {span!r}")
+    assert match is not None, span
     number = int(match[1])
     return {"step": number, "epoch": number * steps_per_epoch, "image": math.ceil(number / batch_size)}[match[2]]
 

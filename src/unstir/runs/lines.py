@@ -190,10 +190,9 @@ def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
 
 
 def best_step(folder: Path, saved: Collection[int], held_out: Sequence[dict[str, Any]]) -> int:
-    """The ``saved`` step of the run in ``folder`` whose held-out images have the least mean loss, by its lines of
-    ``held_out``, over the times and images last measured.
+    """The ``saved`` step of the run in ``folder`` of the least mean loss in its lines of ``held_out``, which is logged.
 
-    The loss is logged with its standard error over images. Raises UserError where no saved step was measured.
+    Lines of other times or images than those last measured do not count. UserError where no saved step was measured.
     """
     lines = [line for line in held_out if line["of_held_out"]]
     alike = {

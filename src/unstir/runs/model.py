@@ -45,16 +45,14 @@ class Model:
     takes no memory before. ``data`` describes what it was trained on; ``folder`` is its run, where what is made of it
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
-    both are the width of an average made after training.
-    ``run`` names the run as `Run.open` takes it, where that is not its ``folder``.
-    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine`` what computes the
-    network. ``settings`` are those of the network and the process, as JSON has them. Guidance leads away from the
-    ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained less, on the same data) or, with None,
-    from the model without its condition.
-    ``conditions`` are what describes each image beside a class, None where nothing does.
-    ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for as many as make
-    small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights answer.
-    ``errors`` are those of `Denoiser`, which the optimal variance needs; None where they were not measured.
+    both are the width of an average made after training. ``run`` names the run as `Run.open` takes it, where that is
+    not its ``folder``. ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, and
+    ``engine`` computes the network. ``settings`` are those of the network and the process, as JSON has them. Guidance
+    leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained less, on the same
+    data) or, with None, from the model without its condition. ``conditions`` describe each image beside a class; None:
+    nothing does. ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for
+    as many as make small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights
+    answer. ``errors`` are those of `Denoiser`, which the optimal variance needs; None where they were not measured.
     """
 
     load: Callable[[torch.dtype], Denoiser]

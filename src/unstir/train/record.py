@@ -146,7 +146,7 @@ class Grids:
         return name is None or drawn_grid(self._run, name) is not None
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
-        """Draw the grid of a snapshot, taken after ``step``, unless weights answer with NaN; or OutOfMemoryError."""
+        """Draw the grid of a snapshot, after ``step``; of weights that answer with NaN none. Raises OutOfMemoryError."""
         model = model_in_training(self._run, denoiser, step)
         try:
             with within_memory("grids.num"):

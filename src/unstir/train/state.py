@@ -210,8 +210,7 @@ def averaged_copy(net: nn.Module) -> nn.Module:
 def update_average(average: nn.Module, net: nn.Module, decay: float, applied: Tensor) -> None:
     """average += (1 - decay) (net - average) for every parameter; buffers are copied.
 
-    ``applied`` is a float scalar on the device, 1 where the optimiser took its step and 0 where it skipped it; a
-    skipped step leaves the average as it was too.
+    ``applied`` is a float scalar on the device, 1, or 0 for a skipped step, which leaves the average as it was.
     """
     ours, theirs = list[Tensor](average.parameters()), list[Tensor](net.parameters())
     weight = applied * (1 - decay)  # a tensor, so that the device is not waited for
