@@ -235,8 +235,3 @@ def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
     assert match is not None, span
     number = int(match[1])
     return {"step": number, "epoch": number * steps_per_epoch, "image": math.ceil(number / batch_size)}[match[2]]
-
-
-def log_spaced(length: int, num: int) -> set[int]:
-    """At most ``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it."""
-    return {length, *(max(1, round(length * 1000 ** (k / num - 1))) for k in range(1, num + 1))}

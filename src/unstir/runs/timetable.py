@@ -10,7 +10,6 @@ from pathlib import Path
 
 from unstir.errors import KeptSettingsError, UserError
 from unstir.progress import counted
-from unstir.runs.config import log_spaced
 from unstir.runs.files import is_of
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
@@ -31,8 +30,8 @@ def snapshots(run: Run) -> dict[int, str]:
         named = {(epoch + 1) * run.steps_per_epoch: f"epoch-{epoch:04d}" for epoch in cfg.epochs}
         named.setdefault(length, f"end-{length:08d}")
     else:
-        steps = log_spaced(length, cfg.log_spaced)
-        named = {step: f"images-{run.images_seen(step):08d}" for step in steps}
+        spaced = (max(1, round(length * 1000 ** (k / cfg.log_spaced - 1))) for k in range(1, cfg.log_spaced + 1))
+        named = {step: f"images-{run.images_seen(step):08d}" for step in (*spaced, length)}
     named[0] = START
     return {step: name for step, name in sorted(named.items()) if step <= length}
 

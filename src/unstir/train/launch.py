@@ -260,10 +260,8 @@ def _copies(run: Run) -> str:
     passes = run.length * config.train.batch_size // images
     if config.kind.has_teacher or images >= FEW or passes < OFTEN:
         return ""
-    return (
-        f"{passes} passes over {images} images: expect copies of these. New images take thousands to learn from; "
-        "else sample from the step of the lowest held-out loss, which unstir doctor finds"
-    )
+    advice = "New images take thousands to learn from, or the step of the lowest held-out loss (unstir doctor)"
+    return f"{passes} passes over {images} images: expect copies of these. {advice}"
 
 
 def conclusion(run: Run, step: int) -> str:

@@ -146,7 +146,7 @@ class Grids:
         return name is None or drawn_grid(self._run, name) is not None
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
-        """Draw the grid of a snapshot, after ``step``; of weights that answer with NaN none. Raises OutOfMemoryError."""
+        """Draw the grid of a snapshot, after ``step``; not of weights that give NaN. Raises OutOfMemoryError."""
         model = model_in_training(self._run, denoiser, step)
         try:
             with within_memory("grids.num"):
@@ -216,10 +216,8 @@ class Saving:
                 raise
             missing = asked_for(error)
         self._copies = False
-        logger.warning(
-            f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from; from "
-            "now on training waits while a checkpoint is written, which changes nothing else"
-        )
+        lacking = f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from"
+        logger.warning(f"{lacking}; from now on training waits while one is written")
         return None
 
     def wait(self) -> None:
