@@ -38,16 +38,14 @@ def snapshots(run: Run) -> dict[int, str]:
 
 def all_snapshots(run: Run) -> dict[int, str]:
     """As `snapshots`, with those that were drawn when the run had another length or other grids.epochs."""
-    batch, found = run.config.train.batch_size, {}
-    steps_of = {
-        "epoch": lambda number: (number + 1) * run.steps_per_epoch,
-        "images": lambda number: number // batch,
-        "end": lambda number: number,
-    }
+    found = {}
     for file in run.samples.glob("*-*.png"):
-        kind, _, number = file.stem.partition("-")
-        if kind in steps_of and number.isdecimal():
-            found[steps_of[kind](int(number))] = file.stem
+        kind, _, text = file.stem.partition("-")
+        if text.isdecimal():
+            number, batch = int(text), run.config.train.batch_size
+            steps = {"epoch": (number + 1) * run.steps_per_epoch, "images": number // batch, "end": number}
+            if kind in steps:
+                found[steps[kind]] = file.stem
     return dict(sorted({**found, **snapshots(run)}.items()))
 
 
@@ -70,8 +68,7 @@ def foreign_grids(run: Run) -> list[str]:
 
 def newest_grid(run: Run) -> Path | None:
     """The grid of the last snapshot that was drawn; None before the first."""
-    drawn = [file for name in all_snapshots(run).values() if (file := drawn_grid(run, name))]
-    return drawn[-1] if drawn else None
+    return next((file for name in reversed(all_snapshots(run).values()) if (file := drawn_grid(run, name))), None)
 
 
 def learning_rates(run: Run) -> Callable[[int], float]:
