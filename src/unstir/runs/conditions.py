@@ -1,7 +1,7 @@
 """What describes each image to a network besides its class: a vector [K] or an image [C', H, W], by data.condition.
 
 It is stored with the images or a function of them. A network is given it scaled, with one number or channel more that
-is 1; where it is hidden all are 0, so that what guidance leads away from is the same product with 0 as in training.
+is 1; where it is hidden all are 0, in training and for guidance.
 
     vectors               less the mean of the training images, over their standard deviation
     stored images         from the range of each channel in the training images to [-1, 1]

@@ -235,7 +235,7 @@ class Model:
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
             raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
         if scale != 1 and self.guide is None and not self.hides:
-            needs = "needs a network trained with train.condition_dropout, which this one was not"
+            needs = "needs a network trained with train.condition_dropout"
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
     def takes(self, **changes: Any) -> bool:

@@ -294,8 +294,7 @@ class Run:
     def guide(self, named: object, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
 
-        An average of a width is made of the guide's weights too; a guide whose run keeps no averages to make it of has
-        its ordinary average.
+        A guide whose run keeps no averages to make one of another width of has its ordinary average.
         """
         if isinstance(named, Model):
             return named
@@ -345,7 +344,7 @@ def check_free(path: Path) -> None:
         raise UserError("out", path, "is a file", "name a folder")
     ours = (card.NAME, CONDITIONS, LOCK)
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
-        raise UserError("out", path, "is not empty, and a new run needs a folder of its own", "name another folder")
+        raise UserError("out", path, "is not empty", "name another folder")
 
 
 def check_same(run: Run, found: Checkpoint) -> None:

@@ -101,8 +101,7 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
 def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_class: bool) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process; the others, on a disk of their own, need the data alone.
 
-    Raises UserError, in all processes, where they were not asked alike or are too many for the batch, and where one
-    does not see the data or finds other content.
+    Raises UserError, in all processes, where one was asked otherwise, has no image of a batch or finds other data.
     """
     software = {"unstir": unstir.__version__, "torch": torch.__version__, "randomness": randomness.VERSION}
     group.agree({**software, **toml.flat(config)}, "start all with one version and the same options")
@@ -236,7 +235,7 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
 def introduction(run: Run, state: State) -> str:
     """What is about to be trained on what, in a line."""
     config, count = run.config, sum(p.numel() for p in state.net.parameters())
-    kind = config.train.dtype + (", compiled," if config.train.compile in ("yes", "graphs") else "")
+    is_compiled = config.train.compile != "no"
     device, num = state.window.device, state.processes
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
     origin = f" by the recipe {config.recipe}" if config.recipe else ""
@@ -246,12 +245,13 @@ def introduction(run: Run, state: State) -> str:
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
     images = f"{training} training and {held_out} held-out images of {sized(run.data.shape)}"
+    kind = config.train.dtype + ", compiled," * is_compiled
     begun = f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
     if config.kind.has_teacher:
         from unstir.train.paths import PATHS, PERIOD, STEPS
 
         begun += f"; before each {PERIOD} steps up to {PATHS * STEPS[1]} calls of the teacher"
-    return begun + ("; compiling takes minutes at the first step" if kind.endswith(",") else "")
+    return begun + "; compiling takes minutes at the first step" * is_compiled
 
 
 def _copies(run: Run) -> str:

@@ -35,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 SHIPPED = "cifar10-small"  # the model of the package that a network begins with where it fits
 BATCH, WARMUP = 32, 200  # images of a batch, and batches of the warm-up of a long run
-ENOUGH = 60_000  # images seen by which scenes are there; a larger size is for runs that see as many in it
+ENOUGH = 60_000  # images seen by which scenes are there; a larger size is for runs that see as many
 AGAIN = 10_000  # the same where the network begins with a trained one
 MANY = 5_000  # training images from which on they are not augmented
 SHARE = 0.9  # of the minutes that is left for steps and snapshots
-SNAPSHOT = 900  # images that would be trained on in the time of a grid, its losses and the search for copies
+SNAPSHOT = 900  # images trained on in the time of a grid, its losses and the search for copies
 EXPECTED = {20_000: "colours and soft patches", 100_000: "grounds and horizons", math.inf: "rough objects"}
 """By the images seen, from scratch at 32x32 (docs/training.md)."""
 
@@ -145,8 +145,8 @@ def _speed(config: Config, size: Size) -> float:
     shape = batch, config.data.channels, *(sides(size.side) or ())
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     plain = {"model.num_classes": 0, "train.condition_dropout": 0.0, "grids.guidance": 1.0, "data.condition": ""}
-    plain |= {"data.condition_options": {}, "model.channels": size.channels, "train.lr_schedule": "constant"}
-    plain |= {"train.lr_period": "0 steps"}
+    plain |= {"data.condition_options": {}, "model.channels": size.channels}
+    plain |= {"train.lr_schedule": "constant", "train.lr_period": "0 steps"}
     with TemporaryDirectory() as folder, shown_by(lambda what, unit: nullcontext(lambda *_: None)):
         store, ends = pack(noise, Path(folder) / "store", channels=config.data.channels, held_out=0.0), list[float]()
         run = Run(Path(folder) / "run", _changed(config, plain), DataCard.of_store(store))
