@@ -88,7 +88,7 @@ def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
 
 
 def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
-    """The job's images by each chain, all from the noise of the job's seed; UserError as `sample_batches`, at once."""
+    """The job's images by each chain, all from the noise of its seed; UserError as `sample_batches`, at once."""
     jobs = _jobs(model, job, chains)
     costs, results = [each.chain.cost(model.process.schedule) for each in jobs], []
     batches = -(-job.num // job.batch_size)

@@ -56,7 +56,7 @@ class _Left(TimeRemainingColumn):
 
 
 def bars(console: Console) -> Progress:
-    """Bars of tasks with a ``unit`` and a ``note``: count, unit, time spent and left; nothing without a terminal."""
+    """Bars of tasks with a ``unit`` and a ``note``; nothing without a terminal."""
     wide = console.width >= 120
     count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn()
     spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
@@ -163,7 +163,7 @@ BARS = Bars()
 
 
 class TrainingDisplay(Observer):
-    """The progress of training, and after a few steps how fast they are, and when the end and a snapshot come."""
+    """The progress of training; after a few steps also how fast they are, and when the end and a snapshot come."""
 
     def __init__(self) -> None:
         self._console = stderr()

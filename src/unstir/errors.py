@@ -135,7 +135,7 @@ class OutOfMemoryError(MemoryError):
 
 
 class NotFiniteError(ArithmeticError):
-    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
+    """The network's output holds NaN or an infinity, of which no image is made."""
 
 
 class UnwrittenError(OSError):
@@ -160,7 +160,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def within_memory(*lower: str) -> Iterator[None]:
-    """Where memory runs out in this block, raise OutOfMemoryError that says what to ``lower``, such as batch_size."""
+    """Where memory runs out in this block, raise OutOfMemoryError with what to ``lower``, such as batch_size."""
     try:
         yield
     except OutOfMemoryError:

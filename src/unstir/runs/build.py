@@ -99,7 +99,7 @@ def forward_flops(config: Config, height: int, width: int) -> int:
 
 
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
-    """What a network makes of ``num`` grey images of this size at the least time, on torch's default device."""
+    """What a network makes of ``num`` grey images at the least time, on torch's default device."""
     x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
     draws = net.training and parts.takes(net, "dropout_key")
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
@@ -110,7 +110,7 @@ def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -
 
 
 def _no_condition(model: ModelConfig, x: Tensor, t: Tensor) -> Tensor | None:
-    """A condition for the images ``x`` that a network of these settings takes: of its kind, and of zeros."""
+    """A condition of zeros, of the kind that a network of these settings takes."""
     if model.condition_channels:
         return x.new_zeros(len(x), model.condition_size, *x.shape[2:])
     if model.condition_values:
@@ -157,7 +157,7 @@ def _draws(config: Config, height: int, width: int) -> bool:
 
 
 def network_config(config: Config) -> ModelConfig:
-    """The network's own config: a learned variance doubles its outputs, hiding adds a label, augmenting an input."""
+    """The network's own config: a learned variance doubles outputs, hiding adds a label, augmenting an input."""
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
     augmented = config.train.augment > 0
     return replace(config.model, out_channels=outputs, num_classes=num_labels(config), augmented=augmented)
@@ -248,7 +248,7 @@ def dtype(name: str, on: torch.device) -> torch.dtype:
 
 
 def has_native_bfloat16(on: torch.device) -> bool:
-    """Whether products of bfloat16 are instructions of the device; where they are emulated they are slower."""
+    """Whether products of bfloat16 are instructions of the device; emulated ones are slower."""
     if on.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if on.type == "cpu":
@@ -285,7 +285,7 @@ def compiled(denoiser: Denoiser, how: str) -> Denoiser:
 
 
 def set_aside(how: str) -> AbstractContextManager[object]:
-    """In this block compiled networks run as they were written: for a few calls of other shapes."""
+    """In this block compiled networks run uncompiled: for a few calls of other shapes."""
     return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()
 
 

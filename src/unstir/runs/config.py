@@ -33,7 +33,7 @@ OTHER = "name the run that it was distilled from"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """The kind of a run: what its weights answer and where they came from, and so what can be done with them.
+    """The kind of a run: what its weights answer and where they came from.
 
     Weights that were trained to denoise estimate means, of which every sampler but consistency makes images. Weights
     that `unstir distill` made learned the ends of a teacher's paths (``has_teacher``): they estimate images, in few

@@ -67,7 +67,7 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left half written; for who holds the lock of where these are written."""
+    """Remove what killed processes left half written; for the holder of the lock of ``folder``."""
     for partial in folder.glob(f".{name}*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 
@@ -120,14 +120,14 @@ def words_of(path: Path) -> dict[str, Any]:
 
 
 def is_of(path: Path, **words: object) -> bool:
-    """Whether a picture says nothing else than these `words_of` it; True of one that cannot be read."""
+    """Whether a picture says nothing else than these `words_of` it; True if it cannot be read."""
     with suppress(Exception):  # decoders raise anything at all on damaged bytes
         return words.items() <= (words | words_of(path)).items()
     return True
 
 
 def made_by(command: str) -> dict[str, Any]:
-    """What every file of settings begins with: the ``command`` that makes such a result, and the version of unstir."""
+    """What every file of settings begins with: the ``command`` that makes such a result, and the version."""
     return {"command": command, "unstir": unstir.__version__}
 
 
@@ -240,7 +240,7 @@ def check(values: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] |
 
 
 def check_format(file: Path, found: Any, reads: int) -> None:
-    """Raise UserError where ``found``, the number of a file's format, is not the one that this version ``reads``."""
+    """Raise UserError where ``found``, the format of a file, is not the one that this version ``reads``."""
     if found != reads:
         mend = "upgrade unstir" if is_count(found) and found > reads else "train anew, or use the version that wrote it"
         raise UserError("", file, f"has format {short(found)}, this version reads {reads}", mend)

@@ -48,7 +48,7 @@ def _as_for(own: Mapping[str, Tensor], weights: dict[str, Tensor], there: Config
 
 
 def pinned(init: str) -> str:
-    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. UserError as above."""
+    """A train.init that names a run, as RUN@STEP of its newest weights now. UserError as above."""
     if Path(init).is_file():
         return init
     folder, step = run_and_step(init)
@@ -67,7 +67,7 @@ def check_initial(config: Config) -> None:
 
 
 def check_teacher(config: Config) -> None:
-    """Raise UserError unless train.init names a run of this process, without a teacher, that predicts loss.teacher."""
+    """Raise UserError unless train.init names a run of this process, no distilled one, that predicts loss.teacher."""
     advice, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
         raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", advice)

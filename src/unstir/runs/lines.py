@@ -125,7 +125,7 @@ def _are_times(value: Any) -> bool:
 
 
 def seconds_left(lines: Sequence[Mapping[str, Any]], steps: int, batch_size: int) -> float | None:
-    """The time that so many more ``steps`` take, at the speed of the last lines of metrics; None where none has one."""
+    """The seconds of so many more ``steps``, at the speed of the last lines of metrics; None where it is unknown."""
     speeds = [line["images_per_second"] for line in lines[-5:] if line["images_per_second"] > 0]
     return steps * batch_size / median_low(speeds) if speeds else None
 

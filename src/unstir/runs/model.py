@@ -155,7 +155,7 @@ class Model:
 
     @property
     def in_pixels(self) -> bool:
-        """Whether an image is the pixels of a grey or RGB picture, which an image file can hold."""
+        """Whether an image is a grey or RGB picture, which an image file can hold."""
         return not self.data.scale.is_float and self.shape[0] in (1, 3)
 
     @property
@@ -175,7 +175,7 @@ class Model:
 
     @property
     def hides(self) -> bool:
-        """Whether the network was trained with conditions hidden, so that it can do without and be guided."""
+        """Whether the network learned to do without conditions, and so can be guided."""
         return self.labels.has_null if self.conditions is None else self.conditions.hides
 
     def condition(
@@ -214,7 +214,7 @@ class Model:
         return None if condition is None or not self.hides else self.denoise(self.hidden(condition))
 
     def hidden(self, condition: Tensor) -> Tensor:
-        """What a network that was trained with conditions hidden is given in the place of a batch's."""
+        """What a network that learned to do without conditions is given in the place of a batch's."""
         if self.conditions is None:
             return torch.full_like(condition, self.labels.count)
         return torch.zeros_like(condition)
@@ -263,7 +263,7 @@ class Model:
         return f", {added}{when}"
 
     def provenance(self) -> dict[str, Any]:
-        """What decides pixels beside what is asked of the model, as JSON has it: weights, network, process, machine."""
+        """What decides pixels beside what is asked, as JSON has it: weights, network, process, machine."""
         return {
             "step": self.step,
             "ema": self.ema,

@@ -55,7 +55,7 @@ def compared_with(run: "Run", store: Store) -> "Run":
 
 
 def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
-    """Raise UserError where a number is one class of the run and another of the store; without names nobody knows."""
+    """Raise UserError where a number is one class of the run and another of the store, if both have names."""
     if len(names) != len(store.classes) or matched(names, store.classes) == tuple(range(len(names))):
         return
     first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if plain(pair[0]) != plain(pair[1]))

@@ -77,7 +77,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
 
 
 def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
-    """The config of the run in ``out``, distilled from ``run``, with what is given; the cosine follows the length."""
+    """The config of the run in ``out``, distilled from ``run``, with what is given; its cosine follows the length."""
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
     if not config.kind.has_teacher or reference(run_and_step(train.init)[0]) != reference(run.name):

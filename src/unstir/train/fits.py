@@ -29,8 +29,8 @@ from unstir.train.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 SPARE = 1.25
-"""Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some themselves."""
-BESIDES = 200_000_000  # bytes that it takes later for libraries that draw charts, and for the code of kernels
+"""Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some."""
+BESIDES = 200_000_000  # bytes that it takes later for charts and the code of kernels
 
 
 def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
@@ -118,7 +118,7 @@ def _counted(run: Run, store: Store, num: int) -> list[int]:
 
 
 def trial(run: Run, store: Store, batch_size: int, micro_batch: int) -> Trainer:
-    """A trainer of the run's settings with a batch of its own; where its weights come from takes no other memory."""
+    """A trainer of the run's settings with a batch of its own, and random weights."""
     train = replace(run.config.train, batch_size=batch_size, micro_batch=micro_batch, compile="no", init="")
     return Trainer(replace(run, config=replace(run.config, train=train)), store)
 

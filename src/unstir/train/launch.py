@@ -82,10 +82,10 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
     with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop:
         if group.is_first:
             run.tidy()
-        run = fitting(run, store, group)  # before the display of the training is there, for it has one of its own
+        run = fitting(run, store, group)  # before the display of the training, for it has one of its own
         with observer:
             trainer = Trainer(run, store, observer, group)
-            trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
+            trainer.start()  # which says what was damaged, before the introduction
             logger.info(introduction(run, trainer.state))
             if not trainer.state.step and (copies := _copies(run)):
                 logger.warning(copies)

@@ -121,7 +121,7 @@ def moved(move: Callable[[Tensor], Tensor], x_0: Tensor, condition: Tensor | Non
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:
-    """Whether the whole split may live on the device: on CUDA up to a quarter of the free memory."""
+    """Whether the split may live on the device: on CUDA up to a quarter of the free memory."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)

@@ -39,7 +39,7 @@ TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
 
 
 class Record:
-    """Writes a run's metrics where it is to, and keeps the clock from the moment it is made."""
+    """Writes a run's metrics, if it is to, and keeps the clock from the moment it is made."""
 
     def __init__(self, run: Run, state: State, writes: bool = True) -> None:
         self._run, self._state, self._writes = run, state, writes
@@ -97,7 +97,7 @@ class Record:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent in this block (snapshots, checkpoints) does not count against the images per second."""
+        """Time in this block (snapshots, checkpoints) does not count against the images per second."""
         began = time.perf_counter()
         yield
         now = time.perf_counter()

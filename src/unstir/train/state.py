@@ -87,11 +87,11 @@ class State:
         return {f"power.{width}": average for width, average in zip(WIDTHS, self.powers, strict=False)}
 
     def conditions(self) -> dict[str, Any]:
-        """What bit-identity of a training depends on besides its config: the environment and number of processes."""
+        """What bit-identity depends on besides the config: the environment and number of processes."""
         return {**environment(self.window.device), "processes": self.processes}
 
     def copied(self, run: Run) -> Callable[[], Checkpoint]:
-        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile."""
+        """What gives the full checkpoint of this moment, from any thread, even when this state has changed."""
         return self._full(run, *on_host(self._saved_tensors()))
 
     def uncopied(self, run: Run) -> Callable[[], Checkpoint]:

@@ -47,7 +47,7 @@ MAX_SKIPPED = 10
 
 
 class Trainer:
-    """A run in training. Made from its folder and its store, it stands where the newest whole checkpoint left off."""
+    """A run in training, which goes on from its newest whole checkpoint."""
 
     def __init__(self, run: Run, store: Store, observer: Observer | None = None, group: Alone = Alone()) -> None:
         cfg, self._group = run.config.train, group
@@ -99,7 +99,7 @@ class Trainer:
         return damaged
 
     def start(self) -> None:
-        """Make the folder ready, once: damaged checkpoints are set aside, which is logged, and the logs cut."""
+        """Make the folder ready, once: damaged checkpoints are set aside, and the logs cut."""
         if self._started or not self._group.is_first:
             return
         state, self._started = self.state, True
