@@ -81,7 +81,7 @@ class _Lines:
 class Pace:
     """The seconds of a step, of the last snapshot (its held-out loss and its grid) and of one under way; 0: unknown."""
 
-    STEPS = 6  # after so many the pace is known; the first, slow but once, is left out of the mean
+    STEPS = 6  # after so many the pace is known; the first, a slow one, is not in the mean
 
     def __init__(self) -> None:
         self.step_seconds = self.snapshot_seconds = self.under_way = 0.0

@@ -1,7 +1,7 @@
 """Weights that were trained elsewhere, by another program or in a loop of one's own, as the settings of a run."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -95,7 +95,7 @@ def of_network(
     if conditions is not None:
         told["condition_channels" if conditions.is_image else "condition_values"] = conditions.card.shape[0]
     if isinstance(network, UNet):
-        return ModelConfig(**vars(dataclasses.replace(network.config, out_channels=0, **told)))
+        return ModelConfig(**vars(replace(network.config, out_channels=0, **told)))
     name = parts.name_of("network", type(network))
     return ModelConfig(type=name, options=options, in_channels=channels, **told)
 

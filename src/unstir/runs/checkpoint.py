@@ -80,7 +80,7 @@ class Checkpoint:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config: torch, device, threads, randomness, and on CUDA the kernels."""
+    """What bit-identity depends on besides the config, on CUDA the kernels too."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "torch": torch.__version__,

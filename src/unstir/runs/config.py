@@ -118,7 +118,7 @@ class Config:
             raise UserError(dropout, share, "hides conditions, and there are none", (_CLASSES, {dropout: 0.0}))
         if data.condition and model.num_classes:
             others = {"model.num_classes": 0}, {"data.condition": ""}
-            raise UserError("data.condition", data.condition, "and classes were asked for, and one is enough", others)
+            raise UserError("data.condition", data.condition, "and classes were given", others)
         for key in ("condition_values", "condition_channels"):
             if getattr(model, key) and not data.condition:
                 needs = {"data.condition": "stored"}, {f"model.{key}": 0}
@@ -142,10 +142,10 @@ class Config:
             raise UserError("model.in_channels", model.in_channels, f"is not data.channels={self.data.channels}", both)
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
         if model.out_channels not in (0, outputs):
-            due = f"must be 0 (as many as it takes) or {outputs}"
+            due = f"must be 0 or {outputs}"
             raise UserError("model.out_channels", model.out_channels, due, {"model.out_channels": 0})
         if model.time_table not in (0, diffusion.T):
-            due = f"must be 0 or diffusion.T={diffusion.T}, a row per time"
+            due = f"must be 0 or diffusion.T={diffusion.T}"
             raise UserError("model.time_table", model.time_table, due, {"model.time_table": diffusion.T})
         if model.augmented and not self.train.augment:
             remedies = {"train.augment": 0.12}, {"model.augmented": False}
@@ -213,7 +213,7 @@ MAY_CHANGE = (
     "grids.epochs", "grids.log_spaced", "grids.num", "grids.channels",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
-"""The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
+"""The keys that may differ when a run is continued; the content of data that moved is checked by its hash."""
 
 PARTS = {
     "model.type": ("network", "options"), "diffusion.schedule": ("schedule", "options"),

@@ -1,4 +1,4 @@
-"""The logs of a run, a JSON object a line: what a line holds, and which step they say is best.
+"""The logs of a run, a JSON object a line: what a line holds, and which step is best.
 
 What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that does not parse,
 or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.

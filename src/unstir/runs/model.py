@@ -1,7 +1,6 @@
 """One handle to a trained model: which weights, on which device, in which arithmetic, led away from what.
 
-Everything that samples, edits or measures takes a `Model`. `Run.model` makes one of a run; one whose weights come from
-elsewhere is made of the same values.
+Everything that samples, edits or measures takes a `Model`: of a run (`Run.model`), or of any network (`Model.of`).
 """
 
 import copy

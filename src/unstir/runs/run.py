@@ -298,10 +298,9 @@ class Run:
         """
         if isinstance(named, Model):
             return named
+        text = str(named)
         try:
-            if not isinstance(named, str):
-                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
-            folder, step = ("", int(named)) if named.isdecimal() else run_and_step(named)
+            folder, step = ("", int(text)) if text.isdecimal() else run_and_step(text)
             if step is None and not names_run(folder):
                 raise UserError("guide", named, "is neither a step nor a run", "give 1000, RUN or RUN@1000")
             of = Run.open(folder) if folder else self

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def with_store(run: "Run", named: str | Path | None = None) -> tuple["Run", Store]:
     """The run and its data, in the folder ``named`` or where it was packed. Raises UserError where it has gone.
 
-    For a model that comes with the package, the digits inside it are packed, as data/NAME. A run that knows no data is
-    compared with the images ``named``; the run returned is as if they were its own.
+    For a model that comes with the package, the digits inside it are packed, as data/NAME. A run that knows no data
+    takes the images ``named`` for its own (`compared_with`).
     """
     packed = run.config.data.store
     if named is None and not run.data.content_hash:

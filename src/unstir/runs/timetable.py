@@ -128,8 +128,7 @@ def check_changed(new: Run, changed: Collection[str]) -> None:
     train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
     if "train.lr_period" in changed:
         if new.length <= warmup:
-            none = f"has no effect in {counted(new.length, 'step')}, as the warm-up takes {counted(warmup, 'step')}"
-            raise UserError("train.lr_period", train.lr_period, none, {"train.lr_period": None})
+            raise UserError("train.lr_period", train.lr_period, "begins after the run ends", {"train.lr_period": None})
         _check_fall(new)
     elif train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
         beyond = f"goes beyond step {ends}, where the cosine of train.lr is 0"

@@ -1,7 +1,7 @@
 """From a finished run to one that samples in 1, 2 or 4 calls, for it learns where the paths of the first one end.
 
 The new run begins with the averaged weights of the old one, its teacher; its objective is consistency
-(`diffusion.paths`). `train_run` trains it and continues it.
+(`diffusion.paths`).
 """
 
 import logging

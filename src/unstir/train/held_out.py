@@ -304,7 +304,7 @@ def catch_up(run: Run, store: Store) -> int:
                 count(done, len(missing))
         written = run.held_out()
         in_order = sorted(written, key=lambda line: line["step"])
-        if in_order != written:  # those added, now or by a call that was killed, stand in their places
+        if in_order != written:  # those added, now or by a killed call, stand in their places
             write(run.log_file("held_out"), in_order)
     return added
 

@@ -3,14 +3,13 @@
 Everything that can be refused is refused before the run's folder is made or changed.
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +132,9 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
 def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
     if not data.classes:
         raise UserError("by_class", True, f"needs classes, and {whose} has none", "pack a folder of images per class")
-    model = dataclasses.replace(config.model, num_classes=config.model.num_classes or len(data.classes))
-    train = dataclasses.replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
-    return dataclasses.replace(config, model=model, train=train)
+    model = replace(config.model, num_classes=config.model.num_classes or len(data.classes))
+    train = replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
+    return replace(config, model=model, train=train)
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -163,28 +162,28 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, card := DataCard.of_store(store), store.path)
-    config = dataclasses.replace(config, imported="")
+    config = replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
-    train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
-    data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card, conditions)
+    train = replace(train, dtype=dtype, init=train.init and pinned(train.init))
+    data = replace(config.data, store=str(store.path.resolve()))
+    return Run.begin(replace(config, train=train, data=data), out, card, conditions)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
     """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
     saved = old.config
-    train = dataclasses.replace(
+    train = replace(
         asked.train,
         init=saved.train.init if is_pinned(saved.train.init, asked.train.init) else asked.train.init,
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
         micro_batch=asked.train.micro_batch or saved.train.micro_batch,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
-    data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
-    asked = dataclasses.replace(asked, train=train, data=data)
+    data = replace(asked.data, store=str(store.path.resolve()))
+    asked = replace(asked, train=train, data=data)
     changed = toml.changes(saved, asked)
-    new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
+    new = Run(old.path, replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
         if saved.kind.has_teacher:
@@ -330,14 +329,14 @@ def check_sides(config: Config, height: int, width: int) -> None:
 def store_path(data: DataConfig) -> Path:
     """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
 
-    What comes with the package or is published under a name is data/NAME, such as data/mnist. A path of the user's, or
-    another selection of those, has the first digits of a hash of its settings behind its name.
+    What is published under a name is data/NAME, such as data/mnist. A path of the user's, or another selection of
+    those, has the first digits of a hash of its settings behind its name.
     """
     if data.store:
         return Path(data.store)
     path = Path(os.path.realpath(usable_path(data.source)))
     name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    asked = dataclasses.replace(data, condition="", condition_options={}, flip=False)
+    asked = replace(data, condition="", condition_options={}, flip=False)
     if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else path

@@ -7,7 +7,7 @@ mean square of Adam's, about 0.2 (Liu et al. 2025, "Muon is scalable for LLM tra
 one weight decay serve both.
 
 torch.optim.Muon (torch 2.9) takes matrices alone and one by one; here convolutions are flattened, and matrices of one
-height are orthogonalised together, without which small networks would wait for their many small products.
+height are orthogonalised together: small networks would wait for many small products.
 """
 
 from collections import defaultdict

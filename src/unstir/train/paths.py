@@ -36,8 +36,8 @@ class _Followed:
 class Paths:
     """The examples of any step. Paths have the conditions of training images of their own, out of ``batches``.
 
-    In an example x_0 is the end of a path, eps its beginning and x_t the point on it. The teacher may have been trained
-    on augmented images; what took the augmentation stays a part of the network, and gets zeros.
+    In an example x_0 is the end of a path, eps its beginning and x_t the point on it. Where the teacher was trained on
+    augmented images, what took the augmentation gets zeros.
     """
 
     def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], batches: Batches) -> None:

@@ -4,12 +4,12 @@
 After it the run is as any other.
 """
 
-import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -151,7 +151,7 @@ def _speed(config: Config, size: Size) -> float:
         store, ends = pack(noise, Path(folder) / "store", channels=config.data.channels, held_out=0.0), list[float]()
         run = Run(Path(folder) / "run", _changed(config, plain), DataCard.of_store(store))
         trainer = trial(run, store, batch, batch)
-        for _ in range(3):  # the first is slow but once
+        for _ in range(3):  # the first is slow
             trainer.take_step()
             trainer.state.window.tolist()  # which waits for the device
             ends.append(time.perf_counter())
@@ -163,15 +163,15 @@ def _changed(config: Config, values: Mapping[str, Any]) -> Config:
     for key, value in values.items():
         section, name = key.split(".")
         sections.setdefault(section, {})[name] = value
-    new = {name: dataclasses.replace(getattr(config, name), **changes) for name, changes in sections.items()}
-    return dataclasses.replace(config, **new)
+    new = {name: replace(getattr(config, name), **changes) for name, changes in sections.items()}
+    return replace(config, **new)
 
 
 def _introduce(config: Config, images: int, minutes: float) -> None:
     data, train = config.data, config.train
     total = train.batch_size * steps_in(train.length, max(images // train.batch_size, 1), train.batch_size)
     logger.info(
-        f"chosen for {counted(images, 'image')} and {minutes:g} minutes: images of side {data.size}, a network of "
+        f"chosen for {counted(images, 'image')} and {minutes:g} minutes: images of side {data.size}, "
         f"{config.model.channels} channels, {train.length}, which are {total / images:,.0f} passes"
     )
     expected = next(text for most, text in EXPECTED.items() if total < most)

@@ -108,7 +108,7 @@ class Record:
 def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[str, Any]]:
     """Rewrite a log without the lines of steps after ``step`` (None: keep all), which are taken again; what stays.
 
-    Where lines are damaged a copy of the file is kept. That is logged, and that the line of step ``due`` is missing.
+    Where lines are damaged a copy of the file is kept. That is logged, and where the line of step ``due`` is missing.
     """
     log = run.log(name)
     kept = [line for line in log.lines if step is None or line["step"] <= step]

@@ -174,7 +174,7 @@ def _named(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
-    """A tensor on the device, and of one shape in the memory order of ``like``, as a fused optimizer pairs numbers."""
+    """A tensor on the device of ``like`` and, of one shape, in its memory order, as a fused optimizer pairs numbers."""
     moved = tensor.to(like.device)
     if tensor.shape != like.shape or moved.stride() == like.stride():
         return moved

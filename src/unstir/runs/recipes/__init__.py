@@ -82,7 +82,6 @@ def settings(recipe: str, folder: Path) -> Config:
 
 
 def _tables(name: str) -> dict[str, Any]:
-    """The tables of a recipe of the package, its base filled in."""
     with resources.as_file(resources.files(__name__) / f"{name}.toml") as path:
         return _over_base(toml.read(path))
 
