@@ -32,7 +32,7 @@ GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
 _Size = Annotated[int, Field(ge=1)]
 _Count = Annotated[int, Field(ge=0)]
 NO_CLASSES = "was given, but this network knows no classes"
-MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
+MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with fractions have 63 bits
 
 
 @dataclass(frozen=True)

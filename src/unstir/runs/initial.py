@@ -36,9 +36,8 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
 
 
 def _as_for(own: Mapping[str, Tensor], weights: dict[str, Tensor], there: Config) -> dict[str, Tensor]:
-    """The weights for a network without labels, which is the one ``there`` with its labels hidden: what that adds to
-    the embedding of the time becomes a part of it. Others are returned as they are.
-    """
+    """The weights for a network without labels: what the label that says nothing ``there`` adds to the embedding of the
+    time becomes a part of it. Others stay as they are."""
     hides = build.num_labels(there) > there.model.num_classes
     if not hides or there.model.label_beside or "label.weight" in own or "time.second.bias" not in weights:
         return weights

@@ -15,7 +15,7 @@ from unstir.runs.files import check_file, made_by, make_folder, replacing, save_
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = "torch", "threads", "compile"  # not in a picture's name: they change its pixels by rounding alone
+MACHINE = "torch", "threads", "compile"  # not in its name: they change pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
 
 

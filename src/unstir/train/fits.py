@@ -1,6 +1,6 @@
 """How many images a step computes at once: as many as fit, tried before a new run's first step.
 
-The trial takes steps of trainers that are thrown away, so that nothing of the run changes. On a GPU they are steps of
+The trial takes steps of trainers that are thrown away, so that nothing of the run changes. On a GPU these are of
 the run's size, and an error says that the memory is used up. On a CPU the system ends a process instead of refusing:
 there the bytes of all tensors are counted after every operation of a step of 2 and of one of 3 images, extended
 linearly to more images, and compared with the free memory. (Of 1 image torch leaves out copies that it makes of more.)

@@ -1,4 +1,4 @@
-"""What training writes as it goes on: lines of metrics, timed by a clock, its curves, grids of samples and checkpoints.
+"""What training writes as it goes on: lines of metrics, its curves, grids of samples and checkpoints.
 
 Checkpoints are written in a thread while training goes on. The state is copied first, so that a file is of one step. At
 most one is being written, and the process does not end before it is whole: a kill leaves the one before it. Where there

@@ -43,7 +43,7 @@ from unstir.train.state import State, update_average
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 10
-"""So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
+"""So many steps in a row without a finite gradient, seen when a log line is written, end the training."""
 
 
 class Trainer:
