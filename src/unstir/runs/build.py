@@ -95,7 +95,7 @@ def forward_flops(config: Config, height: int, width: int) -> int:
 
     with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
         _output(config, outline(config).eval(), height, width, 1)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:

@@ -298,9 +298,10 @@ class Run:
         """
         if isinstance(named, Model):
             return named
-        text = str(named)
         try:
-            folder, step = ("", int(text)) if text.isdecimal() else run_and_step(text)
+            if not isinstance(named, str):
+                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
+            folder, step = ("", int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not names_run(folder):
                 raise UserError("guide", named, "is neither a step nor a run", "give 1000, RUN or RUN@1000")
             of = Run.open(folder) if folder else self
