@@ -130,7 +130,7 @@ class Config:
 
     @property
     def modules(self) -> str:
-        """The modules of the user's own parts that its images are drawn with, separated by commas."""
+        """The modules of the user's parts that draw its images, separated by commas."""
         names = self.model.type, self.diffusion.schedule, self.grids.sampler, self.data.condition
         return ",".join(dict.fromkeys(name.partition(":")[0] for name in names if is_own(name)))
 

@@ -14,7 +14,7 @@ from unstir.runs.files import is_of
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
-START = "start"  # the name of the snapshot of step 0, the untrained network
+START = "start"  # the snapshot of step 0, the untrained network
 
 
 def snapshots(run: Run) -> dict[int, str]:

@@ -42,7 +42,7 @@ from unstir.train.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 FEW, OFTEN = 1000, 100  # training images, and passes over them, at which a network begins to draw copies
-LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first, the second is of a new one
+LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ Lever = Callable[[int, Tensor, Examples], Examples]
 
 
 def levers(run: Run, history: LossHistory | None, device: torch.device) -> list[Lever]:
-    """The levers of a run, in the order in which they act; ``history`` has the losses seen at each time."""
+    """The levers of a run, in their order; ``history`` has the losses seen at each time."""
     config, scale, conditions = run.config, run.data.scale, run.conditions
     table = build.times(config, device)
     registry = [

@@ -33,7 +33,7 @@ from unstir.train.fits import trial
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = "cifar10-small"  # the model of the package that a network begins with where it fits
+SHIPPED = "cifar10-small"  # the model that a network begins with where it fits
 BATCH, WARMUP = 32, 200  # images of a batch, and batches of the warm-up of a long run
 ENOUGH = 60_000  # images seen by which scenes are there; a larger size is for runs that see as many
 AGAIN = 10_000  # the same where the network begins with a trained one

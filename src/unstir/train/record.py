@@ -123,7 +123,7 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 
 def draw_charts(run: Run) -> None:
-    """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
+    """Draw curves.png and losses.png from metrics.jsonl and held_out.jsonl, where they have lines."""
     charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
     try:
         for name, drawn, draw in charts:

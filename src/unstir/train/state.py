@@ -54,7 +54,7 @@ class State:
 
     @classmethod
     def initial(cls, run: Run, device: torch.device, processes: int = 1) -> "State":
-        """The state of a run before its first step, with all figures at zero, which so many processes train."""
+        """The state of a run before its first step, which so many processes train."""
         train = run.config.train
         net = build.network(run.config, device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)

@@ -193,7 +193,7 @@ class Trainer:
         state.step += 1
 
     def examples(self, part: slice) -> Examples:
-        """What a part of the batch of the present step learns from: algorithm 1, and the levers of the run."""
+        """What a part of the present batch learns from: algorithm 1, and the levers of the run."""
         step, slots, seed = self.state.step, self._slots[part], self._run.config.seed
         if self._paths is not None:
             return self._paths(step, slots, part)
