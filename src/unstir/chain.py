@@ -1,9 +1,9 @@
 """A chain from noise to images: its settings, their rules, and the facts about each sampler. No torch.
 
-Everything is said here once. The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help
-and defaults, and what may change when a run is continued are read from its fields; refusals come from its bounds and
-from `SAMPLERS`. A sampler of ours takes a file in `diffusion/samplers/`, and a line of `SAMPLERS` and of `parts.OURS`.
-One of the user's own says its facts to `parts.sampler`; its options are those of the field ``options``.
+The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help and defaults, and what may
+change when a run is continued are read from its fields. A sampler of ours takes a file in `diffusion/samplers/`, and a
+line of `SAMPLERS` and of `parts.OURS`. One of the user's own says its facts to `parts.sampler`; its options are those
+of the field ``options``.
 """
 
 import dataclasses
@@ -64,8 +64,8 @@ OPTIONS = tuple(dict.fromkeys(option for sampler in SAMPLERS.values() for option
 
 def _not_of(sampler: str) -> list[str]:
     """The settings of other samplers than this one; none where a file names a sampler that is unknown here."""
-    known = sampler in SAMPLERS or is_own(sampler)
-    return [name for name in OPTIONS if known and name not in SAMPLERS.get(sampler, Sampler()).options]
+    facts = Sampler() if is_own(sampler) else SAMPLERS.get(sampler, Sampler(OPTIONS))
+    return [name for name in OPTIONS if name not in facts.options]
 
 
 def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
@@ -124,26 +124,24 @@ class Chain:
             if (value := getattr(self, name)) != DEFAULTS[name]:
                 raise _option_of_others(name, value, self.sampler)
         if self.threshold and not self.clip:
-            clamps = "is a kind of clamping, which clip=False turns off"
-            raise UserError("threshold", self.threshold, clamps, ({"clip": True}, {"threshold": None}))
+            raise UserError("threshold", self.threshold, "needs clip", ({"clip": True}, {"threshold": None}))
         if self.sampler == "consistency" and self.guidance not in (0, 1):
             images = 'does not work with sampler="consistency", whose estimates are images, not means'
             raise UserError("guidance", self.guidance, images, ({"guidance": 1}, {"guidance": 0}))
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
             name = "guidance_low" if self.guidance_low != 1 else "guidance_high"
-            effect = "has no effect at guidance=1"
-            raise UserError(name, getattr(self, name), effect, ({name: None}, {"guidance": 2}))
+            raise UserError(name, getattr(self, name), "has no effect at guidance=1", ({name: None}, {"guidance": 2}))
         return self
 
     def _settle_times(self) -> None:
         """Make the steps those of the times of one's own; UserError where they cannot be visited."""
         if not self.times:
             return
-        steps, usual = len(self.times) - 1, {each.name: each.default for each in dataclasses.fields(self)}
+        steps = len(self.times) - 1
         if not steps or any(t <= s for t, s in pairwise(self.times)):
             raise UserError("times", list(self.times), "must fall strictly, from at most T to the end of the chain")
         for name, value in (("steps", steps), ("spacing", "trailing")):
-            if (given := getattr(self, name)) not in (value, usual[name]):
+            if (given := getattr(self, name)) not in (value, DEFAULTS[name]):
                 raise UserError(name, given, "has no effect beside times", ({name: None}, {"times": None}))
             object.__setattr__(self, name, value)
 
@@ -166,11 +164,7 @@ class Chain:
 
     def in_effect(self) -> dict[str, Any]:
         """The settings without those of other samplers, for files; times of one's own stand in place of a spacing."""
-        left_out = [
-            *_not_of(self.sampler),
-            "spacing" if self.times else "times",
-            *([] if self.options else ["options"]),
-        ]
+        left_out = [*_not_of(self.sampler), "spacing" if self.times else "times"] + ["options"] * (not self.options)
         settings = dataclasses.asdict(self) | {"times": list(self.times)}  # as JSON has it
         return {name: value for name, value in settings.items() if name not in left_out}
 
@@ -235,9 +229,8 @@ DEFAULTS: dict[str, Any] = {item.name: {} if item.name == "options" else item.de
 assert set(OPTIONS) <= DEFAULTS.keys(), "each option that SAMPLERS names is a field of Chain"
 
 FAST = Chain("unipc", steps=20)
-"""What images to be evaluated are drawn with by default: of a trained network as good as 1000 steps of the ancestral
-chain. One that predicts the noise and is far from trained is better sampled at random (docs/sampling.md).
-"""
+"""How images to be evaluated are drawn by default: of a trained network as well as by 1000 steps of the ancestral chain
+(docs/sampling.md)."""
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

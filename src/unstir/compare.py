@@ -23,12 +23,12 @@ from unstir.runs.model import Model
 
 _FORM = re.compile(r":(?![A-Za-z_]\w*:\d)")  # between sampler, steps and spacing, and not within MODULE:NAME
 LINE = 16  # images in a line of the picture
-WIDEST = 900  # of a caption, in pixels: sampler, spacing, steps, calls, guidance within some times, and seconds
+WIDEST = 900  # of a caption, in pixels
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The images of one chain as shown, uint8 [N, 1 or 3, H, W], with what one costs, in words too, and its seconds."""
+    """The images of one chain as shown, uint8 [N, 1 or 3, H, W], what one costs, also in words, and its seconds."""
 
     chain: Chain
     images: Tensor
@@ -60,9 +60,8 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
         except UserError as error:
             raise error.at(f"compare {part.strip()}") from None
     taken = {option for chain in chains for option in facts_of(chain.sampler).options}
-    if idle := [option for option in given if option not in taken]:
-        name = idle[0]
-        raise UserError(name, given[name], f"is an option of none of the samplers of {text}", {name: None})
+    if idle := next((option for option in given if option not in taken), None):
+        raise UserError(idle, given[idle], f"is an option of none of the samplers of {text}", {idle: None})
     return chains
 
 
@@ -89,7 +88,7 @@ def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
 
 
 def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
-    """The job's images by each chain, all from the noise of the job's seed; UserError as `sample_batches`, at once."""
+    """The job's images by each chain, all from the noise of its seed; UserError as `sample_batches`, at once."""
     jobs = _jobs(model, job, chains)
     costs, results = [each.chain.cost(model.process.schedule) for each in jobs], []
     batches = -(-job.num // job.batch_size)

@@ -56,7 +56,7 @@ class _Left(TimeRemainingColumn):
 
 
 def bars(console: Console) -> Progress:
-    """Bars of tasks with a ``unit`` and a ``note``: count, unit, time spent and left; nothing without a terminal."""
+    """Bars of tasks with a ``unit`` and a ``note``; nothing without a terminal."""
     wide = console.width >= 120
     count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn()
     spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
@@ -81,7 +81,7 @@ class _Lines:
 class Pace:
     """The seconds of a step, of the last snapshot (its held-out loss and its grid) and of one under way; 0: unknown."""
 
-    STEPS = 6  # after so many the pace is known; the first, slow but once, is left out of the mean
+    STEPS = 6  # after so many the pace is known; the first, a slow one, is not in the mean
 
     def __init__(self) -> None:
         self.step_seconds = self.snapshot_seconds = self.under_way = 0.0
@@ -163,7 +163,7 @@ BARS = Bars()
 
 
 class TrainingDisplay(Observer):
-    """The progress of training, and after a few steps how fast they are, and when the end and a snapshot come."""
+    """The progress of training; after a few steps also how fast they are, and when the end and a snapshot come."""
 
     def __init__(self) -> None:
         self._console = stderr()
@@ -187,9 +187,8 @@ class TrainingDisplay(Observer):
         self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
         self._step, self._length, self._batch, self._snapshots = step, length, shape[0], tuple(snapshots)
         self._shape = f"in batches of {counted(self._batch, 'image')} of {sized(shape[2:])}"
-        self._progress.reset(
-            self._training, total=length, completed=step, unit="steps", note=self._shape, left=self._left
-        )
+        self._progress.update(self._training, note=self._shape)
+        self._progress.reset(self._training, total=length, completed=step)
 
     def step(self, step: int) -> None:
         """Move the bar on."""

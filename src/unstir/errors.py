@@ -26,7 +26,7 @@ OF_THE_MACHINE = {
     errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     errno.EMFILE: "raise the limit of open files (ulimit -n 4096)",
     **dict.fromkeys((errno.ENFILE, errno.ENOMEM), "close other programs"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "check the disk or its connection"),
+    **dict.fromkeys(OF_THE_DISK, "check the disk or its connection"),
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
 
@@ -135,7 +135,7 @@ class OutOfMemoryError(MemoryError):
 
 
 class NotFiniteError(ArithmeticError):
-    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
+    """The network's output holds NaN or an infinity, of which no image is made."""
 
 
 class UnwrittenError(OSError):
@@ -160,7 +160,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def within_memory(*lower: str) -> Iterator[None]:
-    """Where memory runs out in this block, raise OutOfMemoryError that says what to ``lower``, such as batch_size."""
+    """Where memory runs out in this block, raise OutOfMemoryError with what to ``lower``, such as batch_size."""
     try:
         yield
     except OutOfMemoryError:
@@ -190,9 +190,8 @@ def quoted(word: object) -> str:
 def printable(name: object) -> str:
     r"""The text of a foreign name in one line that a terminal can show: control characters as \x1b, \n, \u202e.
 
-    Names of files and classes come from others: they may hold terminal commands, line ends, marks that turn the
-    direction of writing, and bytes that are not UTF-8 (Python's surrogates), which are shown as \xe9. Letters and
-    spaces of every language, and what joins them, stay as they are.
+    It may hold terminal commands, marks that turn the direction of writing, and bytes that are not UTF-8 (Python's
+    surrogates), which are shown as \xe9. Letters and spaces of every language, and what joins them, stay as they are.
     """
     text = str(name)
     return text if text.isprintable() else "".join(map(_shown, text))
@@ -205,10 +204,10 @@ def _shown(character: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
 
 
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word whose letters are most like those of this one, capital or not; None where none is like it."""
     plain = {each.lower(): each for each in reversed([*known])}  # of those that differ by capitals the first
-    return next((plain[near] for near in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=cutoff)), None)
+    return next((plain[near] for near in difflib.get_close_matches(word.lower(), plain, n=1)), None)
 
 
 def short(value: object) -> str:

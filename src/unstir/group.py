@@ -1,8 +1,8 @@
 """The processes that do one job, as a value: `Alone`, or what `unstir.torchrun_group` makes of several.
 
 One process alone exchanges nothing, and each method says what is true of it, so that one code serves both. Processes of
-a group call the same methods in the same order. What depends on files, on the clock or on signals is therefore asked of
-the first process (`of_first`) or of all (`vote`), never decided by each for itself. What is no tensor travels as JSON.
+a group call the same methods in the same order: what depends on files, clocks or signals is asked of the first
+(`of_first`) or of all (`vote`), never decided by each for itself. What is no tensor travels as JSON.
 """
 
 from collections.abc import Mapping

@@ -232,8 +232,7 @@ def _load(kind: str, name: str) -> None:
         mend = f"mend it there, or type the command in the folder of {module}.py"
         raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
     if (kind, name) not in _KNOWN:
-        lacking = f"has no {kind} {name.partition(':')[2]}"
-        raise UserError("", f"the module {module}", lacking, f"put @unstir.{kind} above it")
+        raise UserError("", f"the module {module}", f"has no {kind} {short_name(name)}", f"put @unstir.{kind} above it")
 
 
 def make(kind: str, name: str, *arguments: Any, options: Mapping[str, Any], section: str = "", **also: Any) -> Any:
@@ -314,7 +313,7 @@ def said(error: Exception) -> str:
     else:
         where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
     text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())[:300]
-    return f"{type(error).__name__}: {text}{where}"
+    return f"{type(error).__name__}{': ' * bool(text)}{text}{where}"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ def no_training(monkeypatch):
         ("train digits --train.lr fast", ["--train.lr fast", "number"]),
         ("train digits --log.to tensorboard wandb digits", ["--log.to digits"]),
         ("train digits --model.mults 1 2 mine.toml", ["--model.mults mine.toml"]),
-        ("train digits --log.to wandb wandb", ["unstir: --log.to wandb wandb names wandb twice"]),
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
         ("edit blend here --numbers 0", ["more values for --numbers"]),
         ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim", "did you mean ddim?"]),

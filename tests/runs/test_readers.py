@@ -120,12 +120,6 @@ def test_files_that_are_nested_too_deeply_or_cut_are_refused_in_a_line(run, text
     diagnose(run.path, samples=False)
 
 
-def test_what_can_be_read_but_not_written_again_is_refused_for_its_nesting():
-    for depth in range(900, 1000):  # the limit of reading lies a few brackets above that of writing
-        with pytest.raises(ValueError):
-            files.decode('{"crc32": "", "a": ' + "[" * depth + "]" * depth + "}")
-
-
 @EXAMPLES
 @given(data=st.data())
 def test_any_config_is_read_or_refused(tmp_path_factory, data):

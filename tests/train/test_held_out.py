@@ -157,7 +157,7 @@ def test_a_batchs_size_changes_nothing_but_the_last_bits(make_run):
     denoiser = build.denoiser(run.config, build.network(run.config, CPU).eval(), torch.float32)
     calls = []
     with torch.inference_mode():
-        whole = squared_errors(denoiser, images, (1, 20), 6)
+        whole = squared_errors(denoiser, images, (1, 20), 6, lambda: None)
         parts = squared_errors(denoiser, images, (1, 20), 4, lambda: calls.append(1))
     assert whole.shape == (6, 2) and whole.dtype == torch.float64 and len(calls) == 4
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)

@@ -1,7 +1,7 @@
 """Weights that were trained elsewhere, by another program or in a loop of one's own, as the settings of a run."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,8 +44,7 @@ def settings(
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
     hides = has_null if conditions is None else conditions.hides
     if any(side != 1 and side % network.multiple for side in size):
-        levels = f"{len(network.mults)} levels of the network"
-        raise UserError("size", sized(size), f"must be multiples of {network.multiple} for the {levels}")
+        raise UserError("size", sized(size), f"must be multiples of {network.multiple} for {len(network.mults)} levels")
     described: dict[str, Any] = {}
     if conditions is not None:
         described = {"condition": conditions.name, "condition_options": dict(conditions.options)}
@@ -96,7 +95,7 @@ def of_network(
     if conditions is not None:
         told["condition_channels" if conditions.is_image else "condition_values"] = conditions.card.shape[0]
     if isinstance(network, UNet):
-        return ModelConfig(**vars(dataclasses.replace(network.config, out_channels=0, **told)))
+        return ModelConfig(**vars(replace(network.config, out_channels=0, **told)))
     name = parts.name_of("network", type(network))
     return ModelConfig(type=name, options=options, in_channels=channels, **told)
 

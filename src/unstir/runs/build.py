@@ -1,10 +1,9 @@
-"""From a config to the objects it describes. The one place that reads names and returns mathematics or networks.
+"""From a config to the objects it describes.
 
-`torch.compile` changes a network in place, so that its weights keep their names. It joins what lies between the
-products of matrices into few kernels. "graphs" also records these as CUDA graphs, which a GPU runs without waiting for
-Python between them; elsewhere it is "yes". The kernels are written and compiled at the first call, in minutes; torch
-keeps them (in TORCHINDUCTOR_CACHE_DIR), so that the next start takes seconds. They give other last bits, so a run keeps
-to what it began with.
+`torch.compile` changes a network in place, so that its weights keep their names. "graphs" also records its kernels as
+CUDA graphs, which a GPU runs without waiting for Python; elsewhere it is "yes". The first call compiles them, which
+takes minutes; torch keeps them (in TORCHINDUCTOR_CACHE_DIR), so that the next start takes seconds. They give other last
+bits, so a run keeps to what it began with.
 """
 
 import os
@@ -48,7 +47,7 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 
 def check_parts(config: Config) -> None:
-    """Raise UserError where a part that training and its grids need is absent, or takes its options not."""
+    """Raise UserError where a part that training and its grids need is absent, or does not take its options."""
     noise_schedule = schedule(config.diffusion)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
         PARAMETERIZATIONS[predict].check(noise_schedule)
@@ -59,10 +58,10 @@ def check_parts(config: Config) -> None:
 
 
 def network(config: Config, device: torch.device) -> nn.Module:
-    """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone.
+    """The network with its initial weights, a function of config.seed; torch's own generators are left alone.
 
-    The U-Net's convolutions lie in memory as suits the device (`layout`); a network of the user's own as it was made.
-    Raises UserError where a network of the user's own cannot be found or made (`unstir.parts`).
+    A U-Net lies in memory as suits the device (`layout`). Raises UserError where a network of the user's own cannot be
+    found or made (`unstir.parts`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
@@ -100,7 +99,7 @@ def forward_flops(config: Config, height: int, width: int) -> int:
 
 
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
-    """What a network makes of ``num`` grey images of this size at the least time, on torch's default device."""
+    """What a network makes of ``num`` grey images at the least time, on torch's default device."""
     x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
     draws = net.training and parts.takes(net, "dropout_key")
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
@@ -111,7 +110,7 @@ def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -
 
 
 def _no_condition(model: ModelConfig, x: Tensor, t: Tensor) -> Tensor | None:
-    """A condition for the images ``x`` that a network of these settings takes: of its kind, and of zeros."""
+    """A condition of zeros, of the kind that a network of these settings takes."""
     if model.condition_channels:
         return x.new_zeros(len(x), model.condition_size, *x.shape[2:])
     if model.condition_values:
@@ -158,7 +157,7 @@ def _draws(config: Config, height: int, width: int) -> bool:
 
 
 def network_config(config: Config) -> ModelConfig:
-    """The network's own config: a learned variance doubles its outputs, hiding adds a label, augmenting an input."""
+    """The network's own config: a learned variance doubles outputs, hiding adds a label, augmenting an input."""
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
     augmented = config.train.augment > 0
     return replace(config.model, out_channels=outputs, num_classes=num_labels(config), augmented=augmented)
@@ -191,12 +190,11 @@ def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
     from unstir.diffusion.loss import Objective  # which sampling does not need
 
-    cfg = config.loss
-    if cfg.objective == "consistency":
+    if config.loss.objective == "consistency":
         return None
     weights = _weights(config, denoiser.process.schedule, denoiser.parameterization)
     weights = None if weights is None else weights.to(next(denoiser.net.parameters()))
-    return Objective(cfg.objective, weights, cfg.vlb_weight)
+    return Objective(config.loss.objective, weights, config.loss.vlb_weight)
 
 
 def _weights(config: Config, noise_schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor | None:
@@ -234,8 +232,7 @@ def device(name: str) -> torch.device:
         chosen = torch.device(name)
         torch.empty((), device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError):
-        others = {"device": "auto"}, {"device": "cpu"}
-        raise UserError("device", name, "is not on this machine", others) from None
+        raise UserError("device", name, "is not on this machine", ({"device": "auto"}, {"device": "cpu"})) from None
     return chosen
 
 
@@ -251,7 +248,7 @@ def dtype(name: str, on: torch.device) -> torch.dtype:
 
 
 def has_native_bfloat16(on: torch.device) -> bool:
-    """Whether products of bfloat16 are instructions of the device; where they are emulated they are slower."""
+    """Whether products of bfloat16 are instructions of the device; emulated ones are slower."""
     if on.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if on.type == "cpu":
@@ -267,31 +264,28 @@ NO = MappingProxyType({"compile": "no"})
 def compiled(denoiser: Denoiser, how: str) -> Denoiser:
     """The denoiser with its network compiled in place; "no" leaves it as it is. Raises UserError as `check_compile`.
 
-    Kernels are for one shape each, so that none depends on the shapes that came before. Nothing is chosen by timing it,
-    so that every process makes the same ones. With "graphs" gradients begin as zeros that are to be kept
-    (``zero_grad(set_to_none=False)``): those of a first micro-batch would lie where the graph of the next one writes.
+    Kernels are for one shape each and none is chosen by timing it, so that all processes make the same ones whatever
+    came before. With "graphs" gradients begin as zeros that are to be kept (``zero_grad(set_to_none=False)``): those of
+    a first micro-batch would lie where the graph of the next one writes.
     """
     if how not in ("yes", "graphs"):
         return denoiser
     check_compile(how, next(denoiser.net.parameters()).device)
-    options = {"triton.cudagraphs": how == "graphs", "deterministic": True} if BACKEND == "inductor" else {}
-    known = {key: value for key, value in options.items() if _is_option(key)}
-    denoiser.net.compile(backend=BACKEND, dynamic=False, options=known or None)
+    options = None
+    if BACKEND == "inductor":
+        from torch._inductor import config  # a second that few commands need
+
+        options = {"triton.cudagraphs": how == "graphs"}
+        options |= {"deterministic": True} if hasattr(config, "deterministic") else {}  # which came after torch 2.6
+    denoiser.net.compile(backend=BACKEND, dynamic=False, options=options)
     for parameter in denoiser.net.parameters():
         if how == "graphs" and parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     return replace(denoiser, reuses_output=how == "graphs")
 
 
-def _is_option(key: str) -> bool:
-    """Whether this version of torch has an option of its compiler ("deterministic" came after the first that do)."""
-    from torch._inductor import config  # a second that few commands need
-
-    return key in config.get_config_copy()
-
-
 def set_aside(how: str) -> AbstractContextManager[object]:
-    """In this block compiled networks run as they were written: for a few calls of other shapes."""
+    """In this block compiled networks run uncompiled: for a few calls of other shapes."""
     return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()
 
 

@@ -31,7 +31,8 @@ CONDITIONS = "conditions.npy"
 GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
 _Size = Annotated[int, Field(ge=1)]
 _Count = Annotated[int, Field(ge=0)]
-MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
+NO_CLASSES = "was given, but this network knows no classes"
+MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with fractions have 63 bits
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ class DataCard:
     def __post_init__(self) -> None:
         rising = all(-math.inf < low < high < math.inf for low, high in self.scale.pairs)
         if {len(self.scale.low), len(self.scale.high)} not in ({0}, {self.shape[0]}) or not rising:
-            due = f"must have a finite low and a higher high for each of {self.shape[0]} channels"
-            raise UserError("scale", self.scale.pairs, due)
+            raise UserError("scale", self.scale.pairs, f"must be finite and rise in each of {self.shape[0]} channels")
 
     @property
     def mark(self) -> str:
@@ -84,10 +84,9 @@ class DataCard:
             card = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise ValueError(str(of_pydantic(error, lambda _: None))) from None
-        alike: list[tuple[object, object]] = [(sorted(card.counts), ["held_out", "train"])]
-        if (of := card.condition) is not None:
-            alike += [([len(of.offset), len(of.scale)], [*of.shape[:1] * 2]), (len(of.shape) in (1, 3), True)]
-        if any(one != other for one, other in alike):
+        of = card.condition
+        fits = of is None or (len(of.shape) in (1, 3) and len(of.offset) == len(of.scale) == of.shape[0])
+        if not fits or card.counts.keys() != {"held_out", "train"}:
             raise ValueError("its counts or condition are of other channels, splits or sides")
         return card
 
@@ -98,7 +97,7 @@ class DataCard:
 
 
 def save(folder: Path, card: DataCard) -> None:
-    """Write data.json into a run's folder; UserError where it cannot be written."""
+    """Write data.json into a run's folder; errors as `write_text`."""
     write_text(folder / NAME, encode({"unstir_data": FORMAT, **card.plain()}, indent=1) + "\n")
 
 
@@ -138,8 +137,7 @@ class Labels:
 
         It is ``label`` for all, or by ``shares`` (numbers of images by class), or each class in turn. By shares, image
         i has the class in whose part of [0, 1] the fraction of (i + 1/2) / golden ratio lies, which keeps to the shares
-        within a few images, however many are drawn (Weyl's sequence of least discrepancy; in whole numbers, as a float
-        has no fraction left where i is large).
+        within a few images, however many are drawn (Weyl's sequence, in whole numbers: a large float has no fraction).
         """
         if label is not None:
             return torch.full_like(indices, label)
@@ -157,8 +155,7 @@ class Labels:
         """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
         if texts and not self.count:
             leave_out: dict[str, object] = {} if key == "labels" else {key: None}  # a morph needs its labels
-            none = "was given, but this network knows no classes"
-            raise UserError(key, " ".join(texts), none, (leave_out, "name a run with classes"))
+            raise UserError(key, " ".join(texts), NO_CLASSES, (leave_out, "name a run with classes"))
         last = len(self.names) - 1
         for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
             if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
@@ -172,17 +169,15 @@ class Labels:
     def check(self, label: int | None, shares: Sequence[int] = ()) -> None:
         """Raise UserError for a label that the network does not know, or shares that are not of its classes."""
         if label is not None and not self.count:
-            raise UserError("label", label, "was given, but this network knows no classes", {"label": None})
+            raise UserError("label", label, NO_CLASSES, {"label": None})
         if label is not None and not 0 <= label < self.count:
             raise UserError("label", label, f"is outside 0..{self.count - 1}, the classes of this run")
         if shares and not self.count:
-            none = "were given, but this network knows no classes"
-            raise UserError("shares", tuple(shares), none, {"shares": None})
+            raise UserError("shares", tuple(shares), NO_CLASSES, {"shares": None})
         if shares and label is not None:
             raise UserError("label", label, "and shares were given", ({"label": None}, {"shares": None}))
         if shares and (len(shares) != self.count or min(shares) < 0 or not 1 <= sum(shares) < MOST_SHARES):
-            numbers = f"{self.count} numbers, one a class, not all 0, with a sum below {MOST_SHARES}"
-            raise UserError("shares", tuple(shares), f"must be {numbers}")
+            raise UserError("shares", tuple(shares), f"must be {self.count} counts, with a sum in 1..{MOST_SHARES - 1}")
 
     def or_null(self, label: int | None, key: str = "label") -> int | None:
         """The label of an image that is given, else the null label; UserError, naming ``key``, without either."""

@@ -1,14 +1,14 @@
 """One self-describing file a checkpoint: tensors, the whole config, what depends on history, and a hash of it all.
 
 The format is safetensors, so that reading a file never runs it. Its metadata holds three entries: "unstir", canonical
-JSON of everything that is not a tensor, "sha256", a hash over that JSON and every tensor's name, dtype, shape and
-bytes, and "text_sha256", one over the JSON alone, so that `Run` reads settings without the tensors. The
-content is hashed rather than the file, because safetensors orders its metadata at random.
+JSON of all that is no tensor, "sha256", the `content_hash` of that and the tensors, and "text_sha256", a hash of the
+JSON alone, so that `Run` reads settings without the tensors. The content is hashed rather than the file, because
+safetensors orders its metadata at random.
 
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
-"optimizer." and, where times are drawn by their losses, "times." tensors. A *slim* one (weights/) has the weights to
-sample from, "model." alone. Both have "power." tensors where a run keeps power-function averages; the full file of a
-run that learns from a teacher has "teacher." tensors, the weights that it began with.
+"optimizer." and, where times are drawn by their losses, "times." tensors, and the "teacher." that a distilled run began
+with. A *slim* one (weights/) has the weights to sample from, "model." alone. Both have the "power." averages of a run
+that keeps some.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
 from unstir.runs import toml
 from unstir.runs.config import MAY_CHANGE, Config
-from unstir.runs.files import check, check_format, is_count, replacing, writing
+from unstir.runs.files import check, check_format, is_count, parsed, replacing, writing
 from unstir.theory.averages import WIDTHS, combination
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 10
 _MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 NAME = re.compile(r"step-(\d+)\.safetensors")
-
 
 FIELDS = {
     **dict.fromkeys(("config", "state", "environment", "data"), lambda value: isinstance(value, dict)),
@@ -81,7 +80,7 @@ class Checkpoint:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config: torch, device, threads, randomness, and on CUDA the kernels."""
+    """What bit-identity depends on besides the config, on CUDA the kernels too."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "torch": torch.__version__,
@@ -100,12 +99,12 @@ def what_differs(there: dict[str, Any], here: dict[str, Any]) -> str:
 
 
 def file_name(step: int) -> str:
-    """The name of the file of a step; it sorts by step, which is how the newest is found (never by time)."""
+    """The name of the file of a step; files sort by it, not by time."""
     return f"step-{step:08d}.safetensors"
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint into ``folder``, whole or not at all, and return its path; UserError where it cannot be."""
+    """Write a checkpoint into ``folder``, whole or not at all, and return its path; errors as `replacing`."""
     tensors, places = dict[str, Tensor](), set[int]()
     for name, tensor in checkpoint.tensors.items():
         t = tensor.detach().cpu().contiguous()
@@ -212,8 +211,8 @@ def power_average(
 ) -> dict[str, Tensor]:
     """The weights of a checkpoint of the run in ``folder``, averaged by a power function of any ``width``.
 
-    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`), which ``load``
-    reads. Raises UserError where the run keeps none, or those saved are too few to make this one.
+    ``load`` reads the slim files of earlier steps, whose power averages are used too (`theory.averages`). Raises
+    UserError where the run keeps none, or those saved are too few to make this one.
     """
     step, own = found.step, found.part("model")
     if not found.config["train"]["power_ema"] or not step:
@@ -254,13 +253,12 @@ def _canonical(checkpoint: Checkpoint) -> str:
 
 def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
     try:
-        meta = json.loads(text)
+        meta = parsed(text)
         check(meta, {"format": is_count})
-    except (ValueError, RecursionError):
-        raise DamagedError("", path, "is damaged: its metadata is not that of a checkpoint") from None
-    check_format(path, meta["format"], FORMAT)
-    try:
+        check_format(path, meta["format"], FORMAT)
         check(meta, FIELDS)
+    except UserError:
+        raise
     except ValueError as error:
         raise DamagedError("", path, f"is damaged: of its metadata, {error}") from None
     if (match := NAME.fullmatch(path.name)) and int(match[1]) != meta["step"]:

@@ -1,7 +1,7 @@
 """What describes each image to a network besides its class: a vector [K] or an image [C', H, W], by data.condition.
 
 It is stored with the images or a function of them. A network is given it scaled, with one number or channel more that
-is 1; where it is hidden all are 0, so that what guidance leads away from is the same product with 0 as in training.
+is 1; where it is hidden all are 0, in training and for guidance.
 
     vectors               less the mean of the training images, over their standard deviation
     stored images         from the range of each channel in the training images to [-1, 1]
@@ -134,8 +134,7 @@ class Conditions:
             rows = enlarged(rows, shape)
         if tuple(rows.shape[1:]) != shape or not len(rows):
             due = ", ".join(map(str, shape))
-            has = f"has the shape {list(values.shape)}, and this run takes [{due}] or [N, {due}]"
-            raise UserError("condition", None, has)
+            raise UserError("condition", None, f"has the shape {list(values.shape)}, not [{due}] or [N, {due}]")
         if not bool(rows.isfinite().all()):
             raise UserError("condition", None, "has values that are NaN or infinite")
         if self.name in OURS["condition"]:  # of what is given the function leaves what it would of an image
@@ -205,8 +204,7 @@ class Conditions:
         """As `rows_of`, images of a function as it returns them."""
         if self.name == STORED:
             if (rows := store.conditions(split)) is None:
-                none = f"needs conditions, and {store.path} has none"
-                raise UserError("data.condition", self.name, none, "pack some with it")
+                raise UserError("data.condition", self.name, f"is not in {store.path}", "pack conditions with it")
             return rows[:num].clone()
         parts = []
         for images in torch.split(store.images(split)[:num], _AT_ONCE):

@@ -1,8 +1,7 @@
 """Every setting of a run as one typed, frozen value. It is saved whole in the run folder and rebuilds the run alone.
 
 A recipe is a TOML file of these keys (see `toml`); what it leaves out comes from the recipe it names, or takes the
-defaults of `sections`. Lengths of training are written with their unit, "200 epochs", "800000 steps" or
-"10000000 images", and turned into steps in one place, `steps_in`.
+defaults of `sections`. Lengths carry their unit, "200 epochs", "800000 steps" or "10000000 images" (`steps_in`).
 """
 
 import dataclasses
@@ -34,7 +33,7 @@ OTHER = "name the run that it was distilled from"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """The kind of a run: what its weights answer and where they came from, and so what can be done with them.
+    """The kind of a run: what its weights answer and where they came from.
 
     Weights that were trained to denoise estimate means, of which every sampler but consistency makes images. Weights
     that `unstir distill` made learned the ends of a teacher's paths (``has_teacher``): they estimate images, in few
@@ -108,7 +107,7 @@ class Config:
         self._check_network()
         self._check_loss()
         if self.kind.has_teacher and self.log.held_out_images:
-            other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
+            other = "measures the denoising loss, which a consistency loss does not minimise"
             raise UserError("log.held_out_images", self.log.held_out_images, other, {"log.held_out_images": 0})
         self._check_condition()
         return self
@@ -119,7 +118,7 @@ class Config:
             raise UserError(dropout, share, "hides conditions, and there are none", (_CLASSES, {dropout: 0.0}))
         if data.condition and model.num_classes:
             others = {"model.num_classes": 0}, {"data.condition": ""}
-            raise UserError("data.condition", data.condition, "and classes were asked for, and one is enough", others)
+            raise UserError("data.condition", data.condition, "and classes were given", others)
         for key in ("condition_values", "condition_channels"):
             if getattr(model, key) and not data.condition:
                 needs = {"data.condition": "stored"}, {f"model.{key}": 0}
@@ -131,7 +130,7 @@ class Config:
 
     @property
     def modules(self) -> str:
-        """The modules of the user's own parts that its images are drawn with, separated by commas."""
+        """The modules of the user's parts that draw its images, separated by commas."""
         names = self.model.type, self.diffusion.schedule, self.grids.sampler, self.data.condition
         return ",".join(dict.fromkeys(name.partition(":")[0] for name in names if is_own(name)))
 
@@ -140,14 +139,13 @@ class Config:
         if model.in_channels != self.data.channels:
             numbers = dict.fromkeys((model.in_channels, self.data.channels))
             both = tuple({"data.channels": number, "model.in_channels": number} for number in numbers)
-            differs = f"differs from data.channels={self.data.channels}"
-            raise UserError("model.in_channels", model.in_channels, differs, both)
+            raise UserError("model.in_channels", model.in_channels, f"is not data.channels={self.data.channels}", both)
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
         if model.out_channels not in (0, outputs):
-            due = f"must be 0 (as many as it takes) or {outputs}"
+            due = f"must be 0 or {outputs}"
             raise UserError("model.out_channels", model.out_channels, due, {"model.out_channels": 0})
         if model.time_table not in (0, diffusion.T):
-            due = f"must be 0 or diffusion.T={diffusion.T}, a row per time"
+            due = f"must be 0 or diffusion.T={diffusion.T}"
             raise UserError("model.time_table", model.time_table, due, {"model.time_table": diffusion.T})
         if model.augmented and not self.train.augment:
             remedies = {"train.augment": 0.12}, {"model.augmented": False}
@@ -189,8 +187,7 @@ class Config:
             other = "consistency" if self.kind.has_teacher else DEFAULTS["sampler"]
             raise UserError("grids.sampler", grids.sampler, pair, {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
-            needs = "needs diffusion.learned_variance"
-            raise UserError("grids.variance", grids.variance, needs, {"grids.variance": "auto"})
+            raise UserError("grids.variance", "learned", "needs diffusion.learned_variance", {"grids.variance": "auto"})
         if grids.variance == "optimal" and not self.log.held_out_images:
             measured = {"log.held_out_images": 128}, {"grids.variance": "auto"}
             raise UserError("grids.variance", grids.variance, "needs log.held_out_images", measured)
@@ -198,14 +195,9 @@ class Config:
             hidden = {"train.condition_dropout": 0.1}
             hidden |= {} if self.model.num_classes or self.data.condition else _CLASSES
             needs = "needs train.condition_dropout, and so classes or data.condition"
-            remedies = hidden, {"grids.guidance": 1.0}
-            raise UserError("grids.guidance", grids.guidance, needs, remedies)
+            raise UserError("grids.guidance", grids.guidance, needs, (hidden, {"grids.guidance": 1.0}))
         if max(grids.channels, default=0) >= (count := self.data.channels):
-            outside = f"names channels outside 0..{count - 1}"
-            raise UserError("grids.channels", grids.channels, outside, {"grids.channels": None})
-        if grids.steps > diffusion.T:
-            most = {"grids.steps": diffusion.T}
-            raise UserError("grids.steps", grids.steps, f"exceeds diffusion.T={diffusion.T}", most)
+            raise UserError("grids.channels", grids.channels, f"are not in 0..{count - 1}", {"grids.channels": None})
         try:
             grids.check(diffusion.T)
         except UserError as error:
@@ -221,7 +213,7 @@ MAY_CHANGE = (
     "grids.epochs", "grids.log_spaced", "grids.num", "grids.channels",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
-"""The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
+"""The keys that may differ when a run is continued; the content of data that moved is checked by its hash."""
 
 PARTS = {
     "model.type": ("network", "options"), "diffusion.schedule": ("schedule", "options"),
@@ -240,12 +232,6 @@ def may_change(key: str) -> bool:
 def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
     """How many optimiser steps a span such as "20 epochs" is; images are rounded up to whole steps."""
     match = SPAN.fullmatch(span)
-    if match is None:
-        raise ValueError(f"not a span: {span!r}")
+    assert match is not None, span
     number = int(match[1])
     return {"step": number, "epoch": number * steps_per_epoch, "image": math.ceil(number / batch_size)}[match[2]]
-
-
-def log_spaced(length: int, num: int) -> set[int]:
-    """At most ``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it."""
-    return {length, *(max(1, round(length * 1000 ** (k / num - 1))) for k in range(1, num + 1))}

@@ -32,23 +32,21 @@ PARTIAL = ".partial"
 
 @contextmanager
 def writing(path: Path, needs: int = 0) -> Iterator[None]:
-    """Errors of a disk in this block are an UnwrittenError of ``path``, with ``needs`` (bytes, where known)."""
+    """An error of the disk in this block is an UnwrittenError of ``path``, with its ``needs`` (bytes, where known)."""
     try:
         yield
     except UnwrittenError:
         raise
     except (OSError, SafetensorError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        raise UnwrittenError(number, _reason(path, needs, error), str(path)) from None
+        raise UnwrittenError(getattr(error, "errno", None), _reason(path, needs, error), str(path)) from None
 
 
 @contextmanager
 def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
     """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
 
-    When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right is an
-    UnwrittenError that states ``needs`` (bytes, where known) and what is free. Several processes may write the same
-    ``path``: each has a temporary file of its own. A kill leaves that there (`remove_partials`).
+    When it fails, ``path`` keeps what it had; errors are those of `writing`, also where fewer bytes are free than it
+    ``needs``. Each process has a temporary file of its own. A kill leaves that there (`remove_partials`).
     """
     partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
     try:
@@ -69,7 +67,7 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left half written; for who holds the lock of where these are written."""
+    """Remove what killed processes left half written; for the holder of the lock of ``folder``."""
     for partial in folder.glob(f".{name}*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 
@@ -95,18 +93,18 @@ class _LivingError(Exception):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` by a text file, durably; raises UserError as `replacing` does."""
+    """Replace ``path`` by a text file, durably; errors as `replacing`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace ``path`` by a file of this content, durably; raises UserError as `replacing` does."""
+    """Replace ``path`` by a file of this content, durably; errors as `replacing`."""
     with replacing(path) as partial:
         partial.write_bytes(content)
 
 
 def save_png(path: Path, picture: "Image", **words: str) -> None:
-    """Replace ``path`` by a picture that says these `words_of` it, durably; raises UserError as `replacing` does."""
+    """Replace ``path`` by a picture that says these `words_of` it, durably; errors as `replacing`."""
     from unstir.pictures.grid import with_words  # with Pillow, which few commands need
 
     with replacing(path) as partial:
@@ -122,14 +120,14 @@ def words_of(path: Path) -> dict[str, Any]:
 
 
 def is_of(path: Path, **words: object) -> bool:
-    """Whether a picture says nothing else than these `words_of` it; True of one that cannot be read."""
+    """Whether a picture says nothing else than these `words_of` it; True if it cannot be read."""
     with suppress(Exception):  # decoders raise anything at all on damaged bytes
         return words.items() <= (words | words_of(path)).items()
     return True
 
 
 def made_by(command: str) -> dict[str, Any]:
-    """What every file of settings begins with: the ``command`` that makes such a result, and the version of unstir."""
+    """What every file of settings begins with: the ``command`` that makes such a result, and the version."""
     return {"command": command, "unstir": unstir.__version__}
 
 
@@ -140,7 +138,7 @@ def make_folder(path: Path) -> Path:
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """The system's words for why ``path`` was not written, with what is free; of another file, with its name."""
+    """Why ``path`` was not written, in the system's words, with what is free; of another file, with its name."""
     reason, other = getattr(error, "strerror", "") or " ".join(str(error).split()), getattr(error, "filename", None)
     if other and path.name[:50] not in str(other):
         return f"{other}: {reason}"
@@ -153,10 +151,9 @@ def _reason(path: Path, needs: int, error: Exception) -> str:
 
 
 def check_writable(folder: Path, key: str = "") -> None:
-    """Raise UserError where no file can be made in ``folder`` or, before it is there, in the one it will lie in.
+    """Raise UserError, of the argument ``key``, where no file can be made in ``folder`` or where it will lie.
 
-    A file without a name is made, which leaves no trace (O_TMPFILE), so that a read-only disk, a missing right and a
-    quota are all noticed, as they would be later. ``key`` is the argument that names it, if one does.
+    A file without a name is made there, which leaves no trace, so that a read-only disk and a quota are noticed too.
     """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
@@ -167,8 +164,8 @@ def check_writable(folder: Path, key: str = "") -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, ())
-        raise UserError(key, folder, f"cannot be written: {error.strerror}", remedy) from None
+        mend = REMEDIES.get(error.errno or 0, ())
+        raise UserError(key, folder, f"cannot be written: {error.strerror}", mend) from None
 
 
 def is_writable(folder: Path) -> bool:
@@ -201,11 +198,7 @@ def decode(text: bytes | str) -> dict[str, Any]:
     checksum = values.pop(CHECKSUM, None)
     if checksum is None:
         raise ValueError("it has no checksum")
-    try:
-        wanted = _checksum(values)
-    except RecursionError:  # writing nests a little less deeply than reading
-        raise ValueError("it is nested too deeply") from None
-    if checksum != wanted:
+    if checksum != _checksum(values):
         raise ValueError("its checksum does not match")
     return values
 
@@ -247,7 +240,7 @@ def check(values: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] |
 
 
 def check_format(file: Path, found: Any, reads: int) -> None:
-    """Raise UserError where ``found``, the number of a file's format, is not the one that this version ``reads``."""
+    """Raise UserError where ``found``, the format of a file, is not the one that this version ``reads``."""
     if found != reads:
         mend = "upgrade unstir" if is_count(found) and found > reads else "train anew, or use the version that wrote it"
         raise UserError("", file, f"has format {short(found)}, this version reads {reads}", mend)
@@ -291,8 +284,8 @@ def check_new(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write in, which gets its name when the block ends well and is gone otherwise.
 
-    Raises UnwrittenError, which names ``folder``, where it cannot be written; other errors of the block stay as they
-    are. What a killed process left half written of a folder of this name is removed first.
+    Raises UnwrittenError, which names ``folder``, where it cannot be written. What a killed process left half written
+    of a folder of this name is removed first.
     """
     parent = make_folder(folder.absolute().parent)
     partial = folder

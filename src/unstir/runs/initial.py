@@ -23,11 +23,12 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     train.init names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
     loaded, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
-    weights = _as_for(own, weights_of(loaded, ema=True), toml.from_dict(loaded.config, "train.init"))
+    there = toml.from_dict(loaded.config, "train.init")
+    weights = _as_for(own, weights_of(loaded, ema=True), there)
     new = [name for name in MAY_BE_NEW if name in own and name not in weights]
     weights |= {name: own[name] for name in new}
     if wrong := misfits(own, weights):
-        differences = f"{'; '.join(_unlike(loaded.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
+        differences = f"{'; '.join(_unlike(there, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
         remedy = "use the same [model] settings, or leave it out"
         raise UserError("train.init", source, f"does not fit the network: {differences}", remedy)
     note = f"{source}, step {loaded.step}, has no {', '.join(new)}, which is new and keeps its own initial values"
@@ -35,9 +36,8 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
 
 
 def _as_for(own: Mapping[str, Tensor], weights: dict[str, Tensor], there: Config) -> dict[str, Tensor]:
-    """The weights for a network without labels, which is the one ``there`` with its labels hidden: what that adds to
-    the embedding of the time becomes a part of it. Others are returned as they are.
-    """
+    """The weights for a network without labels: what the label that says nothing ``there`` adds to the embedding of the
+    time becomes a part of it. Others stay as they are."""
     hides = build.num_labels(there) > there.model.num_classes
     if not hides or there.model.label_beside or "label.weight" in own or "time.second.bias" not in weights:
         return weights
@@ -47,7 +47,7 @@ def _as_for(own: Mapping[str, Tensor], weights: dict[str, Tensor], there: Config
 
 
 def pinned(init: str) -> str:
-    """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. UserError as above."""
+    """A train.init that names a run, as RUN@STEP of its newest weights now. UserError as above."""
     if Path(init).is_file():
         return init
     folder, step = run_and_step(init)
@@ -66,7 +66,7 @@ def check_initial(config: Config) -> None:
 
 
 def check_teacher(config: Config) -> None:
-    """Raise UserError unless train.init names a run of this process, without a teacher, that predicts loss.teacher."""
+    """Raise UserError unless train.init names a run of this process, no distilled one, that predicts loss.teacher."""
     advice, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
         raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", advice)
@@ -94,9 +94,7 @@ def _checkpoint_of(text: str) -> Checkpoint:
     return Run.open(folder).load(step)
 
 
-def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
-    """The settings of the network's shape that differ, in words."""
-    there = toml.from_dict(saved, "train.init")
+def _unlike(there: Config, config: Config) -> list[str]:
     theirs, ours = toml.flat(there), toml.flat(config)
     free = "model.dropout", "model.num_classes"
     keys = [key for key in ours if key.startswith("model.") and key not in free]

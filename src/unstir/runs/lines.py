@@ -1,10 +1,9 @@
-"""The logs of a run, a JSON object a line: what a line holds, and which step they say is best.
+"""The logs of a run, a JSON object a line: what a line holds, and which step is best.
 
 What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that does not parse,
 or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
 """
 
-import itertools
 import json
 import logging
 import math
@@ -13,7 +12,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from statistics import fmean, median_low, stdev
 from typing import IO, Any
@@ -65,7 +64,7 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "
 
 
 def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None:
-    """Add a line in place of one cut short by a kill; with ``durable`` it survives a power cut. UserError as `sync`."""
+    """Add a line in place of one cut short by a kill; if ``durable`` it survives a power cut. Errors as `sync`."""
     with _written(file) as stream:
         _end_last_line(stream)
         stream.write(json.dumps(values).encode() + b"\n")
@@ -75,7 +74,7 @@ def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None
 
 
 def sync(file: Path) -> None:
-    """Make the lines written so far survive a power cut; UserError where that fails."""
+    """Make the lines written so far survive a power cut; UnwrittenError where that fails."""
     with _written(file) as stream:
         os.fsync(stream.fileno())
 
@@ -94,7 +93,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a file by these lines, whole or not at all; UserError where it cannot be written."""
+    """Replace a file by these lines, whole or not at all; errors as `write_text`."""
     write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -126,7 +125,7 @@ def _are_times(value: Any) -> bool:
 
 
 def seconds_left(lines: Sequence[Mapping[str, Any]], steps: int, batch_size: int) -> float | None:
-    """The time that so many more ``steps`` take, at the speed of the last lines of metrics; None where none has one."""
+    """The seconds of so many more ``steps``, at the speed of the last lines of metrics; None where it is unknown."""
     speeds = [line["images_per_second"] for line in lines[-5:] if line["images_per_second"] > 0]
     return steps * batch_size / median_low(speeds) if speeds else None
 
@@ -156,7 +155,7 @@ def _check_held_out(line: dict[str, Any]) -> None:
         if any(values is not None and len(values) != len(line["times"]) for values in by_time):
             raise ValueError(f"its {split} are not one for each of its times")
     of_splits = (line[f"{split}_error"] or () for split in ("train", "held_out"))
-    errors = (*itertools.chain(*of_splits), line["bits_error"], line["bits_train_error"])
+    errors = (*chain(*of_splits), line["bits_error"], line["bits_train_error"])
     if any(error is not None and error < 0 for error in errors):
         raise ValueError("it has a standard error below 0")
 
@@ -191,10 +190,9 @@ def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
 
 
 def best_step(folder: Path, saved: Collection[int], held_out: Sequence[dict[str, Any]]) -> int:
-    """The ``saved`` step of the run in ``folder`` whose held-out images have the least mean loss, by its lines of
-    ``held_out``, over the times and images last measured.
+    """The ``saved`` step of the run in ``folder`` of the least mean loss in its lines of ``held_out``, which is logged.
 
-    The loss is logged with its standard error over images. Raises UserError where no saved step was measured.
+    Lines of other times or images than those last measured do not count. UserError where no saved step was measured.
     """
     lines = [line for line in held_out if line["of_held_out"]]
     alike = {

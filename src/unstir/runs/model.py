@@ -1,7 +1,6 @@
 """One handle to a trained model: which weights, on which device, in which arithmetic, led away from what.
 
-Everything that samples, edits or measures takes a `Model`. `Run.model` makes one of a run; one whose weights come from
-elsewhere is made of the same values.
+Everything that samples, edits or measures takes a `Model`: of a run (`Run.model`), or of any network (`Model.of`).
 """
 
 import copy
@@ -45,16 +44,14 @@ class Model:
     takes no memory before. ``data`` describes what it was trained on; ``folder`` is its run, where what is made of it
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
-    both are the width of an average made after training.
-    ``run`` names the run as `Run.open` takes it, where that is not its ``folder``.
-    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine`` what computes the
-    network. ``settings`` are those of the network and the process, as JSON has them. Guidance leads away from the
-    ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained less, on the same data) or, with None,
-    from the model without its condition.
-    ``conditions`` are what describes each image beside a class, None where nothing does.
-    ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for as many as make
-    small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights answer.
-    ``errors`` are those of `Denoiser`, which the optimal variance needs; None where they were not measured.
+    both are the width of an average made after training. ``run`` names the run as `Run.open` takes it, where that is
+    not its ``folder``. ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, and
+    ``engine`` computes the network. ``settings`` are those of the network and the process, as JSON has them. Guidance
+    leads away from the ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained less, on the same
+    data) or, with None, from the model without its condition. ``conditions`` describe each image beside a class; None:
+    nothing does. ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for
+    as many as make small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights
+    answer. ``errors`` are those of `Denoiser`, which the optimal variance needs; None where they were not measured.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -157,7 +154,7 @@ class Model:
 
     @property
     def in_pixels(self) -> bool:
-        """Whether an image is the pixels of a grey or RGB picture, which an image file can hold."""
+        """Whether an image is a grey or RGB picture, which an image file can hold."""
         return not self.data.scale.is_float and self.shape[0] in (1, 3)
 
     @property
@@ -177,7 +174,7 @@ class Model:
 
     @property
     def hides(self) -> bool:
-        """Whether the network was trained with conditions hidden, so that it can do without and be guided."""
+        """Whether the network learned to do without conditions, and so can be guided."""
         return self.labels.has_null if self.conditions is None else self.conditions.hides
 
     def condition(
@@ -197,8 +194,7 @@ class Model:
         if given is not None and self.conditions is not None:
             self.conditions.checked(given)
         elif given is not None:
-            none = "was given, but this network knows none"
-            raise UserError("condition", list(given.shape), none, {"condition": None})
+            raise UserError("condition", list(given.shape), "was given, but this model knows none", {"condition": None})
 
     def beside(self, images: Tensor, indices: Tensor, given: Tensor | None = None) -> Tensor:
         """Pixels of images, uint8 [B, C, H, W], with the images that describe them on their left, where any do."""
@@ -217,7 +213,7 @@ class Model:
         return None if condition is None or not self.hides else self.denoise(self.hidden(condition))
 
     def hidden(self, condition: Tensor) -> Tensor:
-        """What a network that was trained with conditions hidden is given in the place of a batch's."""
+        """What a network that learned to do without conditions is given in the place of a batch's."""
         if self.conditions is None:
             return torch.full_like(condition, self.labels.count)
         return torch.zeros_like(condition)
@@ -238,7 +234,7 @@ class Model:
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
             raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
         if scale != 1 and self.guide is None and not self.hides:
-            needs = "needs a network trained with train.condition_dropout, which this one was not"
+            needs = "needs a network trained with train.condition_dropout"
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
     def takes(self, **changes: Any) -> bool:
@@ -256,18 +252,17 @@ class Model:
     def besides(self, chain: Chain, process: Process | None = None) -> str:
         """What guidance adds to the calls of a chain of ``process``, else the model's, in words; "" for nothing."""
         schedule = (process or self.process).schedule
-        first, last = chain.guidance_low, chain.guidance_high or schedule.T
         if idle := idle_guidance(chain, schedule):
             return f", and {idle}"
         if chain.guidance in (0, 1):
             return ""
+        first, last = chain.guidance_low, chain.guidance_high or schedule.T
         when = "" if (first, last) == (1, schedule.T) else f" at t = {first} to {last}"
-        return (
-            f", {'computed for two conditions (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
-        )
+        added = "computed for two conditions (guidance)" if self.guide is None else "and as many of the guide"
+        return f", {added}{when}"
 
     def provenance(self) -> dict[str, Any]:
-        """What decides pixels beside what is asked of the model, as JSON has it: weights, network, process, machine."""
+        """What decides pixels beside what is asked, as JSON has it: weights, network, process, machine."""
         return {
             "step": self.step,
             "ema": self.ema,

@@ -45,7 +45,7 @@ FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likel
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run, its config and what its data is like; and the models of what was trained in it."""
+    """The folder of a run, its config and what its data is like; and the models trained in it."""
 
     path: Path
     config: Config
@@ -171,7 +171,7 @@ class Run:
 
     @property
     def going_on(self) -> str:
-        """What to type for a new run that begins with the weights of this one, with the same network."""
+        """What to type for a new run that begins with the weights of this one."""
         length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
         begin = f"unstir train {quoted(self.files / 'config.toml')} --train.init {quoted(self.name)}"
         return f"{begin} --data.source IMAGES {length}--out NEW"
@@ -195,7 +195,7 @@ class Run:
         return list(self.log("held_out").lines)
 
     def record(self, event: str, **details: Any) -> None:
-        """Add a line to events.jsonl, durably; UserError where it cannot be written."""
+        """Add a line to events.jsonl, durably; UnwrittenError where it cannot be written."""
         from unstir.runs import lines
 
         lines.append(self.log_file("events"), {"event": event, **details, "run": self.data.mark}, durable=True)
@@ -294,8 +294,7 @@ class Run:
     def guide(self, named: object, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
 
-        An average of a width is made of the guide's weights too; a guide whose run keeps no averages to make it of has
-        its ordinary average.
+        A guide whose run keeps no averages to make one of another width of has its ordinary average.
         """
         if isinstance(named, Model):
             return named
@@ -340,16 +339,16 @@ class Run:
 
 
 def check_free(path: Path) -> None:
-    """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
+    """Raise UserError where a new run cannot have this folder; what a run killed at birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
     ours = (card.NAME, CONDITIONS, LOCK)
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
-        raise UserError("out", path, "is not empty, and a new run needs a folder of its own", "name another folder")
+        raise UserError("out", path, "is not empty", "name another folder")
 
 
 def check_same(run: Run, found: Checkpoint) -> None:
-    """Raise UserError where weights are not of this run: they were trained with other settings or on other data."""
+    """Raise UserError where weights were trained with other settings or on other data than this run."""
     ours, theirs = run.data.plain(), found.data
     if theirs.get("content_hash") == "":  # an imported run knows no data; it is compared with any
         theirs = {**theirs, **{key: ours[key] for key in ("counts", "content_hash")}}

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import Chain
 from unstir.errors import UserError, refusing
 from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, short_name
-from unstir.progress import sides, written
+from unstir.progress import counted, sides, written
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
@@ -27,8 +27,8 @@ def _normal_span(text: str) -> str:
         raise ValueError(f'must have a unit: "{number} steps", "{number} epochs" or "{number} images"')
     if match is None:
         raise ValueError('must be a whole number and a unit, such as "5000 steps", "20 epochs" or "1000000 images"')
-    count, unit = int(match[1]), match[2] if int(match[1]) else "step"
-    return f"{count} {unit}" + ("" if count == 1 else "s")
+    count = int(match[1])
+    return counted(count, match[2] if count else "step")
 
 
 def _positive_span(text: str) -> str:
@@ -72,23 +72,20 @@ class DataConfig:
     """Which images."""
 
     source: str = "mnist"
-    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, a form of docs/data.md, or
-    MODULE:NAME (docs/extend.md)."""
+    """mnist, digits, cifar10 (downloaded), a folder, zip or store, a form of docs/data.md, or MODULE:NAME."""
     options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Arguments of a source MODULE:NAME, each by its name."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Size = 0
-    """Side in pixels, or height and width as 24x40, to which images are resized and cropped at the centre; 0: keep
-    their one common size."""
+    """Side in pixels, or height and width as 24x40, to resize and crop images to; 0: keep their one common size."""
     channels: Channels = 3
     """1 grey, 3 RGB; for arrays and pages their own number of channels."""
     depth: Literal["auto", "8", "float"] = "auto"
     """8: pixels 0..255. float: values as they are, in float32, where NaN is missing. auto: float for arrays of floating
     point that are not 8-bit levels."""
     scale: Scale = ()
-    """For float: the values that become -1 and 1, one pair for all channels or a pair each; by default the range of the
-    training images."""
+    """For float: the values that become -1 and 1, for all channels or each; by default the training images' range."""
     held_out: Fraction | None = None
     """Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10."""
     sha256: str = ""
@@ -183,8 +180,7 @@ class TrainConfig:
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     condition_dropout: Fraction = 0.0
-    """Share of images whose class, or other condition, is hidden from the network, for classifier-free guidance; 0.1 is
-    usual, and what data.condition takes."""
+    """Share of images whose class or condition is hidden, for guidance; 0.1 is usual, and data.condition's default."""
     augment: Fraction = 0.0
     """Probability of scaling, rotating or moving a training image; samples are not augmented. 0.12 is usual."""
     init: str = ""
@@ -209,8 +205,7 @@ class LossConfig:
     """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. consistency is
     the error of the ends of paths; unstir distill sets it."""
     weighting: WeightingName = "simple"
-    """Weight of the squared error at each time: equal (simple), by the signal-to-noise ratio (min_snr, truncated_snr,
-    p2), or MODULE:NAME."""
+    """Weight of the squared error at each time: equal (simple), by SNR (min_snr, truncated_snr, p2), or MODULE:NAME."""
     weighting_options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Arguments of the weighting, each by its name: gamma of min_snr, gamma and k of p2."""
     vlb_weight: Positive = 0.001
@@ -218,8 +213,7 @@ class LossConfig:
     teacher: Literal["eps", "x0", "v"] = "v"
     """What the teacher of consistency predicts: the noise, the image, or the velocity."""
     times: TimesName = "uniform"
-    """How times are drawn: uniform, by their recent losses (importance, for vlb), by a density of the log-SNR (laplace,
-    normal), or MODULE:NAME."""
+    """How times are drawn: uniform, by loss (importance, for vlb), by log-SNR (laplace, normal), or MODULE:NAME."""
     times_options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Arguments of the distribution, each by its name: mean and scale of laplace and normal, log-SNRs in nats."""
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -275,8 +269,7 @@ class LogConfig:
     every: PositiveSpan = "50 steps"
     """Interval between lines of metrics, which are means over the steps since the last line."""
     to: tuple[TrackerName, ...] = ()
-    """Trackers that also show the run: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server), or
-    MODULE:NAME."""
+    """Trackers that also show the run: tensorboard, wandb (Weights & Biases, on its server), or MODULE:NAME."""
     options: dict[str, dict[str, Option]] = field(default_factory=dict, hash=False)
     """Arguments of these trackers, by the NAME of each and their own: --log.options.Diary.days 7."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
@@ -289,8 +282,6 @@ class LogConfig:
         if self.held_out_images == 1:
             remedies = {"held_out_images": 2}, {"held_out_images": 0}
             raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
-        if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
-            raise UserError("to", self.to, f"names {twice} twice", "once is enough")
         if others := self.options.keys() - map(short_name, self.to):
             raise UserError("options", min(others), "is the name of no tracker in log.to")
         return self
@@ -318,8 +309,7 @@ class _Snapshots:
     nrow: Count = 8
     """Images per row."""
     channels: Annotated[Ints, AfterValidator(_shown)] = ()
-    """Channels that pictures show, from 0: one, or three as red, green and blue. By default all of three, or the
-    first."""
+    """Channels that pictures show, from 0: one, or three as red, green, blue; by default all of three, or the first."""
 
 
 @refusing

@@ -15,7 +15,7 @@ from unstir.runs.files import check_file, made_by, make_folder, replacing, save_
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = "torch", "threads", "compile"  # not in a picture's name: they change its pixels by rounding alone
+MACHINE = "torch", "threads", "compile"  # not in its name: they change pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
 
 
@@ -77,9 +77,9 @@ def save(
 ) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    The ``singles`` are its single results, files of their own. Those of an older picture that it replaces are removed
-    (`singles_of`), unless none are given for the same settings. At no time does a picture have the sidecar of another:
-    an older one goes just before its picture is replaced. Raises UnwrittenError where a file cannot be written.
+    The ``singles`` are its single results, in files of their own; older ones are removed (`singles_of`), unless none
+    are given for the same settings. At no time does a picture have the sidecar of another: an older one goes just
+    before its picture is replaced. Raises UnwrittenError where a file cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
     same = json.loads(json.dumps(settings)).items() <= (_read(sidecar) or {}).items()
@@ -106,7 +106,6 @@ def _claim(picture: Path) -> Path:
 
 
 def _words(single: Path, picture: Path) -> dict[str, str]:
-    """What the file of a single result says beside its pixels."""
     return {"single": ascii(f"{single.name} of {picture.name}")}
 
 

@@ -11,7 +11,7 @@ from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
 from unstir.pixels import PIXELS
-from unstir.progress import counted, sized
+from unstir.progress import sized
 from unstir.runs.card import DataCard
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def with_store(run: "Run", named: str | Path | None = None) -> tuple["Run", Store]:
     """The run and its data, in the folder ``named`` or where it was packed. Raises UserError where it has gone.
 
-    For a model that comes with the package, the digits inside it are packed, as data/NAME. A run that knows no data is
-    compared with the images ``named``; the run returned is as if they were its own.
+    For a model that comes with the package, the digits inside it are packed, as data/NAME. A run that knows no data
+    takes the images ``named`` for its own (`compared_with`).
     """
     packed = run.config.data.store
     if named is None and not run.data.content_hash:
@@ -44,20 +44,18 @@ def compared_with(run: "Run", store: Store) -> "Run":
         given, due = map(sized, (store.shape, card.shape))
         raise UserError("", store.path, f"holds images of {given}, {run.path} makes {due}", "name another store")
     if card.scale not in (PIXELS, store.scale):
-        differs = f"has the scale {store.scale.pairs}, and {run.path} {card.scale.pairs}"
-        raise UserError("", store.path, differs, "name another store")
-    if run.config.model.num_classes not in (0, len(store.classes)):
-        count = run.config.model.num_classes
-        classes = counted(len(store.classes), "class", "classes")
-        raise UserError("", store.path, f"has {classes}, {run.path} knows {count}", "name another store")
-    if run.config.model.num_classes:
+        raise UserError("", store.path, f"has scale {store.scale.pairs}, not {card.scale.pairs}", "name another store")
+    theirs, ours = len(store.classes), run.config.model.num_classes
+    if ours not in (0, theirs):
+        raise UserError("", store.path, f"has {theirs} classes, {run.path} knows {ours}", "name another store")
+    if ours:
         _check_names(run.path, card.classes, store)
     known = {"counts": store.counts, "content_hash": store.content_hash, "scale": store.scale}
     return replace(run, data=replace(card, **known))  # type: ignore[arg-type]
 
 
 def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
-    """Raise UserError where a number is one class of the run and another of the store; without names nobody knows."""
+    """Raise UserError where a number is one class of the run and another of the store, if both have names."""
     if len(names) != len(store.classes) or matched(names, store.classes) == tuple(range(len(names))):
         return
     first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if plain(pair[0]) != plain(pair[1]))

@@ -1,4 +1,4 @@
-"""From a word that is not known here to the one that was probably meant: by what others call it, or by its letters."""
+"""From an unknown word to the one that was probably meant: by what others call it, or by its letters."""
 
 from collections.abc import Iterable
 

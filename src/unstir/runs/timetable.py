@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import KeptSettingsError, UserError
-from unstir.runs.config import log_spaced
+from unstir.progress import counted
 from unstir.runs.files import is_of
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
-START = "start"  # the name of the snapshot of step 0, the untrained network
+START = "start"  # the snapshot of step 0, the untrained network
 
 
 def snapshots(run: Run) -> dict[int, str]:
@@ -30,24 +30,22 @@ def snapshots(run: Run) -> dict[int, str]:
         named = {(epoch + 1) * run.steps_per_epoch: f"epoch-{epoch:04d}" for epoch in cfg.epochs}
         named.setdefault(length, f"end-{length:08d}")
     else:
-        steps = log_spaced(length, cfg.log_spaced)
-        named = {step: f"images-{run.images_seen(step):08d}" for step in steps}
+        spaced = (max(1, round(length * 1000 ** (k / cfg.log_spaced - 1))) for k in range(1, cfg.log_spaced + 1))
+        named = {step: f"images-{run.images_seen(step):08d}" for step in (*spaced, length)}
     named[0] = START
     return {step: name for step, name in sorted(named.items()) if step <= length}
 
 
 def all_snapshots(run: Run) -> dict[int, str]:
     """As `snapshots`, with those that were drawn when the run had another length or other grids.epochs."""
-    batch, found = run.config.train.batch_size, {}
-    steps_of = {
-        "epoch": lambda number: (number + 1) * run.steps_per_epoch,
-        "images": lambda number: number // batch,
-        "end": lambda number: number,
-    }
+    found = {}
     for file in run.samples.glob("*-*.png"):
-        kind, _, number = file.stem.partition("-")
-        if kind in steps_of and number.isdecimal():
-            found[steps_of[kind](int(number))] = file.stem
+        kind, _, text = file.stem.partition("-")
+        if text.isdecimal():
+            number, batch = int(text), run.config.train.batch_size
+            steps = {"epoch": (number + 1) * run.steps_per_epoch, "images": number // batch, "end": number}
+            if kind in steps:
+                found[steps[kind]] = file.stem
     return dict(sorted({**found, **snapshots(run)}.items()))
 
 
@@ -70,8 +68,7 @@ def foreign_grids(run: Run) -> list[str]:
 
 def newest_grid(run: Run) -> Path | None:
     """The grid of the last snapshot that was drawn; None before the first."""
-    drawn = [file for name in all_snapshots(run).values() if (file := drawn_grid(run, name))]
-    return drawn[-1] if drawn else None
+    return next((file for name in reversed(all_snapshots(run).values()) if (file := drawn_grid(run, name))), None)
 
 
 def learning_rates(run: Run) -> Callable[[int], float]:
@@ -116,8 +113,8 @@ def settled(draft: Run) -> TrainConfig:
     train, warmup = draft.config.train, draft.steps_in(draft.config.train.warmup)
     rest = draft.length - warmup
     if rest <= 0:
-        allowed = f"is {_span(draft.length)}, not more than the {_span(warmup)} of the warm-up"
-        raise UserError("train.length", train.length, allowed, {"train.warmup": _span(draft.length // 10)})
+        allowed = f"is {counted(draft.length, 'step')}, not more than the {counted(warmup, 'step')} of the warm-up"
+        raise UserError("train.length", train.length, allowed, {"train.warmup": counted(draft.length // 10, "step")})
     if train.lr_schedule != "constant" and train.lr_period == "0 steps":
         fifth = max(draft.length // 5, 2 * draft.steps_per_epoch if train.lr_every == "epoch" else 1)
         period = rest if train.lr_schedule == "cosine" else min(fifth, rest)
@@ -131,19 +128,17 @@ def check_changed(new: Run, changed: Collection[str]) -> None:
     train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
     if "train.lr_period" in changed:
         if new.length <= warmup:
-            none = f"has no effect in {_span(new.length)}, as the warm-up takes {_span(warmup)}"
-            raise UserError("train.lr_period", train.lr_period, none, {"train.lr_period": None})
+            raise UserError("train.lr_period", train.lr_period, "begins after the run ends", {"train.lr_period": None})
         _check_fall(new)
     elif train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
-        beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
-        remedy = {"train.length": train.length, "train.lr_period": period}
+        beyond = f"goes beyond step {ends}, where the cosine of train.lr is 0"
+        remedy = {"train.length": train.length, "train.lr_period": counted(new.length - warmup, "step")}
         raise KeptSettingsError(("train.length",), train.length, beyond, remedy)
 
 
 def _check_fall(run: Run) -> None:
-    """Refuse a fall of a constant rate, and one that ends before the run or is longer than it."""
     train, ends = run.config.train, _end(run)
-    period, most = train.lr_period, {"train.lr_period": _span(run.length - run.steps_in(train.warmup))}
+    period, most = train.lr_period, {"train.lr_period": counted(run.length - run.steps_in(train.warmup), "step")}
     if train.lr_schedule == "constant" and run.steps_in(period):
         others = {"train.lr_period": None}, {"train.lr_schedule": "cosine"}
         raise UserError("train.lr_period", period, "has no effect with a constant rate", others)
@@ -151,13 +146,9 @@ def _check_fall(run: Run) -> None:
         early = f"ends at step {ends} of {run.length}, and the rest would train at a rate of 0"
         raise UserError("train.lr_period", period, early, most)
     if train.lr_schedule == "wsd" and run.length < ends:
-        late = f"after train.warmup={train.warmup} is longer than the run of {_span(run.length)}"
+        late = f"after train.warmup={train.warmup} is longer than the run of {counted(run.length, 'step')}"
         raise UserError("train.lr_period", period, late, most)
 
 
 def _end(run: Run) -> int:
     return run.steps_in(run.config.train.warmup) + run.steps_in(run.config.train.lr_period)
-
-
-def _span(steps: int) -> str:
-    return f"{steps} step{'s' * (steps != 1)}"

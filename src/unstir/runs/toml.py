@@ -21,14 +21,11 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
         return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        wrong = of_pydantic(error, near_key)
-    except (ValueError, RecursionError):
-        wrong = UserError("", None, "its tables are nested too deeply, or a number is too long", "mend it")
-    raise wrong.at(source)
+        raise of_pydantic(error, near_key).at(source) from None
 
 
 def near_key(key: str) -> str | None:
-    """The key or section that a wrong one was probably meant to be, those that are None by default among them."""
+    """The key or section that a wrong one was probably meant to be."""
     sections = dataclasses.asdict(Config())
     keys = (f"{section}.{name}" for section, table in sections.items() if isinstance(table, dict) for name in table)
     return near_setting(key, {*sections, *keys})
@@ -74,7 +71,7 @@ def _value(value: Any) -> str:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The config as nested dicts of TOML's own types, without the settings of another network than its own."""
+    """The config as nested dicts of TOML's own types, without the settings of other networks."""
     values = dataclasses.asdict(config)
     for key in config.model.unused:
         del values["model"][key]
@@ -91,7 +88,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(config: Config | Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """A config, or nested tables, as dotted keys, ``before`` which stands a section: {"train.lr": 0.0002, ...}."""
+    """A config, or nested tables, as dotted keys behind ``before``: {"train.lr": 0.0002, ...}."""
     values = dict[str, Any]()
     for name, value in (to_dict(config) if isinstance(config, Config) else config).items():
         key = f"{before}{name}"

@@ -1,7 +1,7 @@
 """From a finished run to one that samples in 1, 2 or 4 calls, for it learns where the paths of the first one end.
 
 The new run begins with the averaged weights of the old one, its teacher; its objective is consistency
-(`diffusion.paths`). `train_run` trains it and continues it.
+(`diffusion.paths`).
 """
 
 import logging
@@ -34,11 +34,9 @@ def distill_run(
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
-    By default the folder has the name of the teacher's with "-distilled" behind it.
-
-    ``length`` ("2000 steps") is by default the teacher's, ``lr`` half the teacher's; of a run that is continued its
-    own.
-    Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
+    By default the folder has the name of the teacher's with "-distilled" behind it, ``length`` ("2000 steps") is the
+    teacher's, and ``lr`` half the teacher's; of a run that is continued its own. Raises UserError as `distilled` and
+    `train_run`, and where the run in ``folder`` was begun otherwise.
     """
     run = Run.open(teacher)
     out = run.path.with_name(f"{run.path.name}-distilled") if folder is None else Path(folder)
@@ -53,8 +51,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     """The config of a new run that is distilled from the newest weights of ``run``; arguments as `distill_run`.
 
     Noise prediction becomes velocity prediction: at t = T an error of the noise would be sigma_T / alpha_T times as
-    large in the image. The trackers of the old run are not told of the new one. Raises UserError for a run that is
-    distilled itself, learned a variance or saved no weights.
+    large in the image. Raises UserError for a run that is distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
     remedy = f"distil a run that went on from its weights: {run.going_on}"
@@ -62,8 +59,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     same = f"unstir distill {quoted(run_and_step(config.train.init)[0])} --out {quoted(run.path)} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
-        learned = "learned a variance, which sampling in one call does not use"
-        raise UserError("", run.path, learned, "distil a run without it")
+        raise UserError("", run.path, "learned a variance, of no use in one call", "distil a run without it")
     begins = f"{reference(run.name)}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)
@@ -81,7 +77,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
 
 
 def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
-    """The config of the run in ``out``, distilled from ``run``, with what is given; the cosine follows the length."""
+    """The config of the run in ``out``, distilled from ``run``, with what is given; its cosine follows the length."""
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
     if not config.kind.has_teacher or reference(run_and_step(train.init)[0]) != reference(run.name):

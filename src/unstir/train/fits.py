@@ -1,6 +1,6 @@
 """How many images a step computes at once: as many as fit, tried before a new run's first step.
 
-The trial takes steps of trainers that are thrown away, so that nothing of the run changes. On a GPU they are steps of
+The trial takes steps of trainers that are thrown away, so that nothing of the run changes. On a GPU these are of
 the run's size, and an error says that the memory is used up. On a CPU the system ends a process instead of refusing:
 there the bytes of all tensors are counted after every operation of a step of 2 and of one of 3 images, extended
 linearly to more images, and compared with the free memory. (Of 1 image torch leaves out copies that it makes of more.)
@@ -29,8 +29,8 @@ from unstir.train.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 SPARE = 1.25
-"""Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some themselves."""
-BESIDES = 200_000_000  # bytes that it takes later for libraries that draw charts, and for the code of kernels
+"""Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some."""
+BESIDES = 200_000_000  # bytes that it takes later for charts and the code of kernels
 
 
 def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
@@ -118,7 +118,7 @@ def _counted(run: Run, store: Store, num: int) -> list[int]:
 
 
 def trial(run: Run, store: Store, batch_size: int, micro_batch: int) -> Trainer:
-    """A trainer of the run's settings with a batch of its own; where its weights come from takes no other memory."""
+    """A trainer of the run's settings with a batch of its own, and random weights."""
     train = replace(run.config.train, batch_size=batch_size, micro_batch=micro_batch, compile="no", init="")
     return Trainer(replace(run, config=replace(run.config, train=train)), store)
 

@@ -4,14 +4,12 @@
 
 The sampling weights always meet the same images of each split, at the same times, under the same noise, without
 dropout or mirroring: what differs between two lines of held_out.jsonl is the network alone, and where the two splits
-part, it has begun to memorise its training images.
-
-The K times are the middles of K equal parts of 1..T, so that their mean estimates the loss over all times, which is
-that of training where its times are uniform; they miss some of how steeply it rises towards t = 1.
+part, it has begun to memorise its training images. The K times are the middles of K equal parts of 1..T: their mean
+estimates the loss over all times, and misses some of how steeply it rises towards t = 1.
 
 The bound is estimated without bias on a quarter of the images: of each image its own step from each part of `strata`,
-the same at every snapshot and in both splits. With one step per batch, as `variational_bound` takes it, the error
-from the choice of steps would be several times as large.
+the same at every snapshot and in both splits. One step per batch, as `variational_bound` takes it, would make the
+error several times as large.
 """
 
 import itertools
@@ -99,11 +97,7 @@ class FixedImages:
 
 
 def squared_errors(
-    denoiser: Denoiser,
-    images: FixedImages,
-    times: tuple[int, ...],
-    size: int,
-    on_call: Callable[[], None] = lambda: None,
+    denoiser: Denoiser, images: FixedImages, times: tuple[int, ...], size: int, on_call: Callable[[], None]
 ) -> Tensor:
     """The simple loss (Ho et al. 2020, eq. 14) of each image at each of K times: float64 [n, K] on the CPU.
 
@@ -187,8 +181,7 @@ def with_errors(model: Model, store: Store) -> Model:
 class HeldOutLoss:
     """Measures the loss of both splits at a snapshot and writes its line of held_out.jsonl.
 
-    A split of fewer than two images has no error of its mean and is not measured; where that is so of both, or
-    log.held_out_images is 0, no line is ever due.
+    A split of fewer than two images has no error of its mean and is not measured; where neither is, no line is due.
     """
 
     def __init__(self, run: Run, store: Store, device: torch.device) -> None:
@@ -287,8 +280,8 @@ def catch_up(run: Run, store: Store) -> int:
     """Add the lines of held_out.jsonl that snapshots lack, as training would have; return how many were added.
 
     A run that is being trained is left alone, and one whose log.held_out_images is 0, or whose held_out.jsonl is
-    damaged; snapshots whose weights cannot be loaded are passed over.
-    Raises UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
+    damaged; snapshots whose weights cannot be loaded are passed over. Raises UserError where ``store`` is not the run's
+    data or has other bytes, UnwrittenError where the file cannot be written.
     """
     check_data(run.path, run.data, store)
     store.verify()
@@ -297,8 +290,7 @@ def catch_up(run: Run, store: Store) -> int:
             stack.enter_context(run.lock())
         except (UserError, OSError):  # whoever trains it measures it
             return 0
-        before = run.log("held_out")
-        if before.damaged:  # continuing keeps a copy first, and says so
+        if run.log("held_out").damaged:  # continuing keeps a copy first, and says so
             return 0
         device, planned = build.device(run.config.train.device), snapshots(run)
         loss = HeldOutLoss(run, store, device)
@@ -312,7 +304,7 @@ def catch_up(run: Run, store: Store) -> int:
                 count(done, len(missing))
         written = run.held_out()
         in_order = sorted(written, key=lambda line: line["step"])
-        if in_order != written:  # those added, now or by a call that was killed, stand in their places
+        if in_order != written:  # those added, now or by a killed call, stand in their places
             write(run.log_file("held_out"), in_order)
     return added
 

@@ -3,14 +3,13 @@
 Everything that can be refused is refused before the run's folder is made or changed.
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from unstir.train.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 FEW, OFTEN = 1000, 100  # training images, and passes over them, at which a network begins to draw copies
-LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first, the second is of a new one
+LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,10 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
     with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop:
         if group.is_first:
             run.tidy()
-        run = fitting(run, store, group)  # before the display of the training is there, for it has one of its own
+        run = fitting(run, store, group)  # before the display of the training, for it has one of its own
         with observer:
             trainer = Trainer(run, store, observer, group)
-            trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
+            trainer.start()  # which says what was damaged, before the introduction
             logger.info(introduction(run, trainer.state))
             if not trainer.state.step and (copies := _copies(run)):
                 logger.warning(copies)
@@ -93,7 +92,7 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
             finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
-        return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
+        return Training(run, step, True, (conclusion(run, step),))
     stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
@@ -101,8 +100,7 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
 def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_class: bool) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process; the others, on a disk of their own, need the data alone.
 
-    Raises UserError, in all processes, where they were not asked alike or are too many for the batch, and where one
-    does not see the data or finds other content.
+    Raises UserError, in all processes, where one was asked otherwise, has no image of a batch or finds other data.
     """
     software = {"unstir": unstir.__version__, "torch": torch.__version__, "randomness": randomness.VERSION}
     group.agree({**software, **toml.flat(config)}, "start all with one version and the same options")
@@ -132,13 +130,11 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
 
 
 def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
-    """The config of a network that knows the classes of the data and can be guided."""
     if not data.classes:
-        folders = "put the images of each class into a folder with its name, and pack them anew"
-        raise UserError("by_class", True, f"needs classes, and {whose} has none", folders)
-    model = dataclasses.replace(config.model, num_classes=config.model.num_classes or len(data.classes))
-    train = dataclasses.replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
-    return dataclasses.replace(config, model=model, train=train)
+        raise UserError("by_class", True, f"needs classes, and {whose} has none", "pack a folder of images per class")
+    model = replace(config.model, num_classes=config.model.num_classes or len(data.classes))
+    train = replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
+    return replace(config, model=model, train=train)
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -166,28 +162,28 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, card := DataCard.of_store(store), store.path)
-    config = dataclasses.replace(config, imported="")
+    config = replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
-    train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
-    data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card, conditions)
+    train = replace(train, dtype=dtype, init=train.init and pinned(train.init))
+    data = replace(config.data, store=str(store.path.resolve()))
+    return Run.begin(replace(config, train=train, data=data), out, card, conditions)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
     """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
     saved = old.config
-    train = dataclasses.replace(
+    train = replace(
         asked.train,
         init=saved.train.init if is_pinned(saved.train.init, asked.train.init) else asked.train.init,
         dtype=saved.train.dtype if asked.train.dtype == "auto" else asked.train.dtype,
         micro_batch=asked.train.micro_batch or saved.train.micro_batch,
         lr_period=saved.train.lr_period if asked.train.lr_period == "0 steps" else asked.train.lr_period,
     )
-    data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
-    asked = dataclasses.replace(asked, train=train, data=data)
+    data = replace(asked.data, store=str(store.path.resolve()))
+    asked = replace(asked, train=train, data=data)
     changed = toml.changes(saved, asked)
-    new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
+    new = Run(old.path, replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
         if saved.kind.has_teacher:
@@ -205,14 +201,12 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
 
 
 def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
-    """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
     needs_none = "train.length", "log.to", "data.store"
     if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
         logger.warning(f"the run has taken step {newest}, its last: {', '.join(unused)} is not used, {kept}")
 
 
 def _check_plan(config: Config, out: Path, plan: Plan, by_class: bool) -> None:
-    """Raise UserError where settings cannot fit what is about to be packed."""
     source, card = config.data.source, DataCard(plan.shape, plan.classes, plan.counts, "")
     config = _of_classes(config, plan, source) if by_class else config
     _check_fit(config, card, source)
@@ -231,18 +225,16 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
     if not (most := data.counts["train"]):
         raise UserError("", whose, "has no training images")
     if batch > most:
-        images = counted(most, "training image")
-        raise UserError("train.batch_size", batch, f"exceeds the {images}", {"train.batch_size": most})
+        raise UserError("train.batch_size", batch, f"exceeds the {most} training images", {"train.batch_size": most})
     check_sides(config, height, width)
-    if classes and classes != len(data.classes):
-        allowed = f"is not the {counted(len(data.classes), 'class', 'classes')} of {whose}"
-        raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(data.classes)})
+    if classes and classes != (num := len(data.classes)):
+        raise UserError("model.num_classes", classes, f"is not the {num} of {whose}", {"model.num_classes": num})
 
 
 def introduction(run: Run, state: State) -> str:
     """What is about to be trained on what, in a line."""
     config, count = run.config, sum(p.numel() for p in state.net.parameters())
-    kind = config.train.dtype + (", compiled," if config.train.compile in ("yes", "graphs") else "")
+    is_compiled = config.train.compile != "no"
     device, num = state.window.device, state.processes
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
     origin = f" by the recipe {config.recipe}" if config.recipe else ""
@@ -252,12 +244,13 @@ def introduction(run: Run, state: State) -> str:
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
     images = f"{training} training and {held_out} held-out images of {sized(run.data.shape)}"
+    kind = config.train.dtype + ", compiled," * is_compiled
     begun = f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
     if config.kind.has_teacher:
         from unstir.train.paths import PATHS, PERIOD, STEPS
 
         begun += f"; before each {PERIOD} steps up to {PATHS * STEPS[1]} calls of the teacher"
-    return begun + ("; compiling takes minutes at the first step" if kind.endswith(",") else "")
+    return begun + "; compiling takes minutes at the first step" * is_compiled
 
 
 def _copies(run: Run) -> str:
@@ -266,10 +259,8 @@ def _copies(run: Run) -> str:
     passes = run.length * config.train.batch_size // images
     if config.kind.has_teacher or images >= FEW or passes < OFTEN:
         return ""
-    return (
-        f"{passes} passes over {images} images: expect copies of these. New images take thousands to learn from; "
-        "else sample from the step of the lowest held-out loss, which unstir doctor finds"
-    )
+    advice = "New images take thousands to learn from, or the step of the lowest held-out loss (unstir doctor)"
+    return f"{passes} passes over {images} images: expect copies of these. {advice}"
 
 
 def conclusion(run: Run, step: int) -> str:
@@ -288,10 +279,9 @@ def conclusion(run: Run, step: int) -> str:
 def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: bool = False) -> Store:
     """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
-    A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
-    ``data_of``; the source is then needed only where the store has gone. ``by_class`` is as in `train_run`. Raises
-    UserError for mistakes in data, folder, device and settings, before any image is decoded where their number and
-    shape say so, and where the data is not what that run began with.
+    A run that exists keeps to its store, checked by its content hash, and a new one to that of the run ``data_of``; the
+    source is then needed only where the store has gone. Raises UserError for mistakes in data, folder, device and
+    settings, if possible before any image is decoded, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
     build.check_parts(config)
@@ -314,8 +304,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
         raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
     store = store_of(config.data, old, lambda plan: _check_plan(config, out, plan, by_class))
     if old is not None and store.content_hash != old.data.content_hash:
-        other = f"is not the data that {old.path} began with"
-        raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
+        raise UserError("data.store", store.path, f"is not the data of {old.path}", "name that, or start another run")
     store.verify()
     return store
 
@@ -340,14 +329,14 @@ def check_sides(config: Config, height: int, width: int) -> None:
 def store_path(data: DataConfig) -> Path:
     """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
 
-    What comes with the package or is published under a name is data/NAME, such as data/mnist. A path of the user's, or
-    another selection of those, has the first digits of a hash of its settings behind its name.
+    What is published under a name is data/NAME, such as data/mnist. A path of the user's, or another selection of
+    those, has the first digits of a hash of its settings behind its name.
     """
     if data.store:
         return Path(data.store)
     path = Path(os.path.realpath(usable_path(data.source)))
     name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    asked = dataclasses.replace(data, condition="", condition_options={}, flip=False)
+    asked = replace(data, condition="", condition_options={}, flip=False)
     if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else path
@@ -364,12 +353,10 @@ def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -
         if place and is_store(place):
             for name, what in ("sha256", "the hash of"), ("conditions", "for the packing of"):
                 if old is None and (given := getattr(data, name)):
-                    allowed = f"is {what} files, and {place} is a packed store"
-                    raise UserError(f"data.{name}", given, allowed, {f"data.{name}": None})
+                    raise UserError(f"data.{name}", given, f"is {what} files, not stores", {f"data.{name}": None})
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
-        gone = f"is gone, and so is its source {data.source}"
-        raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
+        raise UserError("data.store", Path(places[-1]), f"is gone, and so is {data.source}", "name its new folder")
     if not data.source:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)

@@ -6,8 +6,8 @@ t and eps anew with the same key. A new one is a function, a line of `levers`, a
 `_NO_BOUND` too where it changes x_t or t), and a case in `tests/train/variety.py` and `test_resume.py`.
 
 `Batches` gives the images. The store's bytes are mapped or, on a GPU where they fit, resident; a batch is one gather,
-one mirror and one scaling of tensors. No image is decoded and nothing waits for the device. Nor for the disk: of a
-large store the images of the next step are asked for with each batch, since it is known which they are.
+one mirror and one scaling of tensors. Nothing waits for the device, nor for the disk: of a large store the images of
+the next step are asked for with each batch.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from unstir.runs.run import Run
 if TYPE_CHECKING:
     from unstir.runs.conditions import Conditions
 
-STRETCH = 1 << 13  # images of an epoch's order that are listed at once, where it is too long to be listed whole
+STRETCH = 1 << 13  # images of an epoch's order that are listed at once, where it is not listed whole
 
 
 class Batches:
@@ -61,9 +61,8 @@ class Batches:
     def __call__(self, step: int, slots: Tensor, part: slice) -> tuple[Tensor, Tensor | None]:
         """A part of the global batch of ``step``: images float32 [b, C, H, W] in [-1, 1], and what describes each.
 
-        That is the label, int64 [b], or the stored condition, float32 [b, K] or [b, C', H, W], or None. NaN is a value
-        that is missing. ``slots`` is int64 [b], the places in the global batch that ``part`` cuts out; they fix who is
-        mirrored.
+        That is the label, int64 [b], or the stored condition, float32 [b, K] or [b, C', H, W], or None. A missing value
+        is NaN. ``slots``, int64 [b], the places in the global batch that ``part`` cuts out, fix who is mirrored.
         """
         index = self._index(step, part)
         if self._ahead is not None:
@@ -101,7 +100,6 @@ class Batches:
         return rows.to(self.device, non_blocking=True)
 
     def _index(self, step: int, part: slice) -> Tensor:
-        """Which images a part of the batch of ``step`` has."""
         epoch, place = divmod(step, self.steps_per_epoch)
         stretch, place = divmod(place, self._steps_listed)
         return self._stretch(epoch, stretch)[place * self.batch_size :][: self.batch_size][part]
@@ -123,7 +121,7 @@ def moved(move: Callable[[Tensor], Tensor], x_0: Tensor, condition: Tensor | Non
 
 
 def _fits(images: Tensor, device: torch.device) -> bool:
-    """Whether the whole split may live on the device: on CUDA up to a quarter of the free memory."""
+    """Whether the split may live on the device: on CUDA up to a quarter of the free memory."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
@@ -157,7 +155,7 @@ Lever = Callable[[int, Tensor, Examples], Examples]
 
 
 def levers(run: Run, history: LossHistory | None, device: torch.device) -> list[Lever]:
-    """The levers of a run, in the order in which they act; ``history`` has the losses seen at each time."""
+    """The levers of a run, in their order; ``history`` has the losses seen at each time."""
     config, scale, conditions = run.config, run.data.scale, run.conditions
     table = build.times(config, device)
     registry = [

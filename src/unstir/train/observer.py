@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from unstir import parts
-from unstir.errors import UserError, printable
+from unstir.errors import UserError
 from unstir.runs.sections import LogConfig
 
 logger = logging.getLogger(__name__)
@@ -26,9 +26,8 @@ class Observer:
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Training goes on from ``step`` of ``length`` with batches of ``shape``, (B, C, H, W).
 
-        After a kill lines of later steps may have been told already, and come again.
-
-        ``snapshots`` are the steps, rising, after which the held-out loss is measured and a grid drawn.
+        ``snapshots`` are the steps, rising, after which the held-out loss is measured and a grid drawn. After a kill
+        lines of later steps may have been told already, and come again.
         """
 
     def step(self, step: int) -> None:
@@ -101,13 +100,8 @@ def _tracker(name: str, folder: Path, log: LogConfig) -> Observer:
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken
-        raise UserError("log.to", name, f"cannot be loaded: {_why(error)}", "install its library anew") from None
+        raise UserError("log.to", name, f"cannot be loaded: {parts.said(error)}", "install its library anew") from None
     return tracker
-
-
-def _why(error: Exception) -> str:
-    text = printable(" ".join(str(error).split()))[:300]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class _Guarded(Observers):
@@ -122,6 +116,6 @@ class _Guarded(Observers):
             super().tell(hook, *values)
         except Exception as error:
             (tracker,), self._observers = self._observers, ()
-            logger.warning(f"{self._name} failed and shows nothing more of this run, which goes on: {_why(error)}")
+            logger.warning(f"{self._name} failed and shows no more of this run, which goes on: {parts.said(error)}")
             with suppress(Exception):
                 tracker.__exit__(None, None, None)

@@ -1,14 +1,13 @@
 """The optimizers: Adam and AdamW, fused, and Muon for the matrices.
 
-Muon is momentum whose update of a weight matrix is orthogonalised (Jordan et al. 2024, "Muon").
-
-Of the momentum's singular values each update keeps the directions and sets the sizes to about 1, so that directions
-which gradients rarely visit move as far as the others. A convolution [out, in, k, k] counts as the matrix
-[out, in k k]. The factor 0.2 sqrt(max(rows, columns)) gives an update the root mean square of Adam's, about 0.2 (Liu
-et al. 2025, "Muon is scalable for LLM training", eq. 4): one learning rate and one weight decay serve both.
+Muon is momentum whose update of a weight matrix is orthogonalised (Jordan et al. 2024, "Muon"): it sets the momentum's
+singular values to about 1, so that directions which gradients rarely visit move as far as the others. A convolution
+[out, in, k, k] counts as the matrix [out, in k k]. The factor 0.2 sqrt(max(rows, columns)) gives an update the root
+mean square of Adam's, about 0.2 (Liu et al. 2025, "Muon is scalable for LLM training", eq. 4): one learning rate and
+one weight decay serve both.
 
 torch.optim.Muon (torch 2.9) takes matrices alone and one by one; here convolutions are flattened, and matrices of one
-height are orthogonalised together, without which small networks would wait for their many small products.
+height are orthogonalised together: small networks would wait for many small products.
 """
 
 from collections import defaultdict
@@ -88,9 +87,8 @@ def orthogonalised(groups: Sequence[Tensor]) -> list[Tensor]:
 
     Five Newton-Schulz iterations x <- (a + b x x^T + c (x x^T)^2) x: products alone, no decomposition. They are
     computed on the small square matrix x x^T, which each turns into R x x^T R by its symmetric factor R, and the
-    product of the factors meets x once: convolutions are many times as wide as high. The squares of one size are
-    computed together, whatever the widths. Errors of x x^T grow by up to a^10 = 2e5 there, so where torch was told to
-    round float32 numbers before products, all is done in float64.
+    product of the factors meets x once: convolutions are many times as wide as high. Errors of x x^T grow by up to
+    a^10 = 2e5 there, so where torch was told to round float32 numbers before products, all is done in float64.
     """
     wide = [group if group.shape[1] <= group.shape[2] else group.mT for group in groups]
     if wide and rounds_products(wide[0].device):

@@ -22,7 +22,7 @@ from unstir.runs.config import Config
 from unstir.train.levers import Batches, Examples, hidden
 
 PATHS, PERIOD, STEPS = 8, 56, (10, 18)
-FROM_NOISE = 0.3  # of the pairs are at t = T besides those that chance takes there: one call begins from nowhere else
+FROM_NOISE = 0.3  # of the pairs are at t = T besides those that chance takes there: one call begins only there
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,8 @@ class _Followed:
 class Paths:
     """The examples of any step. Paths have the conditions of training images of their own, out of ``batches``.
 
-    In an example x_0 is the end of a path, eps its beginning and x_t the point on it. The teacher may have been trained
-    on augmented images; what took the augmentation stays a part of the network, and gets zeros.
+    In an example x_0 is the end of a path, eps its beginning and x_t the point on it. Where the teacher was trained on
+    augmented images, what took the augmentation gets zeros.
     """
 
     def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], batches: Batches) -> None:
@@ -83,7 +83,6 @@ class Paths:
         return _Followed(torch.stack(moments), torch.stack(states), torch.stack(ends), known)
 
     def _chain(self, number: int) -> Chain:
-        """The solver of paths of this number, of as many steps as are drawn, at most T."""
         key, T = Key(self._config.seed, "steps of path", number, torch.zeros(1).long()), self._teacher.process.T
         return Chain("unipc", steps=min(int(randomness.integers(key, *STEPS)), T))
 

@@ -1,15 +1,15 @@
 """The recipe `photos`: settings of a training on a person's own photographs, for the minutes there are.
 
-`chosen` is a pure function of the number of images, the minutes, and the images a second that steps of networks of
-several sizes take, which are measured. After it the run is as any other.
+`chosen` is a pure function of the number of images, the minutes, and the measured speeds of networks of several sizes.
+After it the run is as any other.
 """
 
-import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,13 +33,13 @@ from unstir.train.fits import trial
 
 logger = logging.getLogger(__name__)
 
-SHIPPED = "cifar10-small"  # the model of the package that a network begins with where it fits
+SHIPPED = "cifar10-small"  # the model that a network begins with where it fits
 BATCH, WARMUP = 32, 200  # images of a batch, and batches of the warm-up of a long run
-ENOUGH = 60_000  # images seen by which scenes are there; a larger size is for runs that see as many in it
+ENOUGH = 60_000  # images seen by which scenes are there; a larger size is for runs that see as many
 AGAIN = 10_000  # the same where the network begins with a trained one
 MANY = 5_000  # training images from which on they are not augmented
 SHARE = 0.9  # of the minutes that is left for steps and snapshots
-SNAPSHOT = 900  # images that would be trained on in the time of a grid, its losses and the search for copies
+SNAPSHOT = 900  # images trained on in the time of a grid, its losses and the search for copies
 EXPECTED = {20_000: "colours and soft patches", 100_000: "grounds and horizons", math.inf: "rough objects"}
 """By the images seen, from scratch at 32x32 (docs/training.md)."""
 
@@ -91,10 +91,10 @@ def chosen(
 
 
 def for_minutes(config: Config, minutes: float, typed: Collection[str] = (), by_class: bool = False) -> Config:
-    """The ``config`` of a new run with what `chosen` sets, for so many minutes on this machine.
+    """The ``config`` of a new run with what `chosen` sets, for so many minutes on this machine; logs what to expect.
 
-    Settings that are ``typed``, or differ from the recipe's, stay; steps are measured with them. What was chosen, and
-    what to expect of it, is logged. Raises UserError where the source has no images or the settings do not fit.
+    Settings that are ``typed``, or differ from the recipe's, stay; steps are measured with them. Raises UserError where
+    the source has no images or the settings do not fit.
     """
     if not 0 < minutes < 1e5:
         raise UserError("minutes", minutes, "must be more than 0 and less than 100000")
@@ -145,13 +145,13 @@ def _speed(config: Config, size: Size) -> float:
     shape = batch, config.data.channels, *(sides(size.side) or ())
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     plain = {"model.num_classes": 0, "train.condition_dropout": 0.0, "grids.guidance": 1.0, "data.condition": ""}
-    plain |= {"data.condition_options": {}, "model.channels": size.channels, "train.lr_schedule": "constant"}
-    plain |= {"train.lr_period": "0 steps"}
+    plain |= {"data.condition_options": {}, "model.channels": size.channels}
+    plain |= {"train.lr_schedule": "constant", "train.lr_period": "0 steps"}
     with TemporaryDirectory() as folder, shown_by(lambda what, unit: nullcontext(lambda *_: None)):
         store, ends = pack(noise, Path(folder) / "store", channels=config.data.channels, held_out=0.0), list[float]()
         run = Run(Path(folder) / "run", _changed(config, plain), DataCard.of_store(store))
         trainer = trial(run, store, batch, batch)
-        for _ in range(3):  # the first is slow but once
+        for _ in range(3):  # the first is slow
             trainer.take_step()
             trainer.state.window.tolist()  # which waits for the device
             ends.append(time.perf_counter())
@@ -159,20 +159,19 @@ def _speed(config: Config, size: Size) -> float:
 
 
 def _changed(config: Config, values: Mapping[str, Any]) -> Config:
-    """The config with other values of settings, by dotted key."""
     sections = dict[str, dict[str, Any]]()
     for key, value in values.items():
         section, name = key.split(".")
         sections.setdefault(section, {})[name] = value
-    new = {name: dataclasses.replace(getattr(config, name), **changes) for name, changes in sections.items()}
-    return dataclasses.replace(config, **new)
+    new = {name: replace(getattr(config, name), **changes) for name, changes in sections.items()}
+    return replace(config, **new)
 
 
 def _introduce(config: Config, images: int, minutes: float) -> None:
     data, train = config.data, config.train
     total = train.batch_size * steps_in(train.length, max(images // train.batch_size, 1), train.batch_size)
     logger.info(
-        f"chosen for {counted(images, 'image')} and {minutes:g} minutes: images of side {data.size}, a network of "
+        f"chosen for {counted(images, 'image')} and {minutes:g} minutes: images of side {data.size}, "
         f"{config.model.channels} channels, {train.length}, which are {total / images:,.0f} passes"
     )
     expected = next(text for most, text in EXPECTED.items() if total < most)

@@ -1,9 +1,9 @@
-"""What training writes as it goes on: lines of metrics, timed by a clock, its curves, grids of samples and checkpoints.
+"""What training writes as it goes on: lines of metrics, its curves, grids of samples and checkpoints.
 
-Checkpoints are written aside, in a thread, while training goes on. The state is copied first, so that a file is of one
-step. At most one is being written, and the process does not end before it is whole: a kill leaves the one before it,
-as at any other time. Where there is no memory for the copy, training waits while the same file is written of the state
-itself. The thread begins with the block, while there is memory: one that begins where none is left may wait for ever.
+Checkpoints are written in a thread while training goes on. The state is copied first, so that a file is of one step. At
+most one is being written, and the process does not end before it is whole: a kill leaves the one before it. Where there
+is no memory for the copy, training waits while the file is written of the state itself. The thread begins with the
+block: one that begins where no memory is left may wait for ever.
 """
 
 import logging
@@ -39,7 +39,7 @@ TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
 
 
 class Record:
-    """Writes a run's metrics where it is to, and keeps the clock from the moment it is made."""
+    """Writes a run's metrics, if it is to, and keeps the clock from the moment it is made."""
 
     def __init__(self, run: Run, state: State, writes: bool = True) -> None:
         self._run, self._state, self._writes = run, state, writes
@@ -97,7 +97,7 @@ class Record:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent in this block (snapshots, checkpoints) does not count against the images per second."""
+        """Time in this block (snapshots, checkpoints) does not count against the images per second."""
         began = time.perf_counter()
         yield
         now = time.perf_counter()
@@ -106,10 +106,9 @@ class Record:
 
 
 def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[str, Any]]:
-    """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
+    """Rewrite a log without the lines of steps after ``step`` (None: keep all), which are taken again; what stays.
 
-    Where lines are damaged, a copy of the file is kept, which is logged, as it is where the line of step ``due`` is
-    missing, that a checkpoint counts on. A ``step`` of None keeps every good line.
+    Where lines are damaged a copy of the file is kept. That is logged, and where the line of step ``due`` is missing.
     """
     log = run.log(name)
     kept = [line for line in log.lines if step is None or line["step"] <= step]
@@ -124,7 +123,7 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 
 def draw_charts(run: Run) -> None:
-    """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
+    """Draw curves.png and losses.png from metrics.jsonl and held_out.jsonl, where they have lines."""
     charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
     try:
         for name, drawn, draw in charts:
@@ -136,7 +135,7 @@ def draw_charts(run: Run) -> None:
 
 
 class Grids:
-    """Draws what is not there yet; ``spoilt``: the last weights answered with NaN, of which no grid is drawn."""
+    """Draws what is not there yet; ``spoilt``: the last weights answered with NaN."""
 
     def __init__(self, run: Run, observer: Observer) -> None:
         self._run, self._observer = run, observer
@@ -147,9 +146,7 @@ class Grids:
         return name is None or drawn_grid(self._run, name) is not None
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
-        """Draw the grid of a snapshot, taken after ``step``; of weights that answer with NaN there is none, which is
-        said once. Raises OutOfMemoryError.
-        """
+        """Draw the grid of a snapshot, after ``step``; not of weights that give NaN. Raises OutOfMemoryError."""
         model = model_in_training(self._run, denoiser, step)
         try:
             with within_memory("grids.num"):
@@ -162,8 +159,7 @@ class Grids:
 
 
 def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
-    """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid, and noise.png shows it
-    for as many images.
+    """Draw samples/NAME.png, with the names of the classes, from the same noise as every grid, which noise.png shows.
 
     Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
     """
@@ -179,7 +175,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
         observer.snapshot("drawing samples", done, total)
         x = step.x
     names = model.labels.captions(condition) if model.labels.count else None
-    picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names or None)
+    picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names)
     save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
     observer.grid(model.step, file)
 
@@ -197,15 +193,14 @@ class Saving:
         self._written: Future[None] | None = None
 
     def begin(self) -> None:
-        """Save this moment, then free to change. UserError for a gone folder, others' weights, or an earlier error."""
+        """Save this moment, then free to change. UserError for a gone folder or others' weights; errors as `wait`."""
         self.wait()
         faulty = "its device computes otherwise, or is faulty: leave it out, and the same command goes on"
         self._group.check_alike(dict(self._state.net.named_parameters()), faulty)
         if not self._group.is_first:
             return
         if not is_run(self._run.path):
-            gone = "was moved or removed while it was trained"
-            raise UserError("", self._run.path, gone, "put it back to go on from there")
+            raise UserError("", self._run.path, "was moved or removed in training", "put it back to go on from there")
         with self._record.paused():
             copied = self._copied()
             self._written = self._thread.submit(self._write, copied or self._state.uncopied(self._run))
@@ -221,14 +216,12 @@ class Saving:
                 raise
             missing = asked_for(error)
         self._copies = False
-        logger.warning(
-            f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from; from "
-            "now on training waits while a checkpoint is written, which changes nothing else"
-        )
+        lacking = f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from"
+        logger.warning(f"{lacking}; from now on training waits while one is written")
         return None
 
     def wait(self) -> None:
-        """Wait until all is written. Raises UserError where it could not be."""
+        """Wait until all is written. Raises UnwrittenError where it could not be."""
         written, self._written = self._written, None
         if written is not None:
             with self._record.paused():

@@ -54,7 +54,7 @@ class State:
 
     @classmethod
     def initial(cls, run: Run, device: torch.device, processes: int = 1) -> "State":
-        """The state of a run before its first step, with all figures at zero, which so many processes train."""
+        """The state of a run before its first step, which so many processes train."""
         train = run.config.train
         net = build.network(run.config, device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
@@ -87,11 +87,11 @@ class State:
         return {f"power.{width}": average for width, average in zip(WIDTHS, self.powers, strict=False)}
 
     def conditions(self) -> dict[str, Any]:
-        """What bit-identity of a training depends on besides its config: the environment and number of processes."""
+        """What bit-identity depends on besides the config: the environment and number of processes."""
         return {**environment(self.window.device), "processes": self.processes}
 
     def copied(self, run: Run) -> Callable[[], Checkpoint]:
-        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile."""
+        """What gives the full checkpoint of this moment, from any thread, even when this state has changed."""
         return self._full(run, *on_host(self._saved_tensors()))
 
     def uncopied(self, run: Run) -> Callable[[], Checkpoint]:
@@ -126,7 +126,7 @@ class State:
         return Checkpoint(self.step, to_dict(run.config), tensors, data=run.data.plain(), **fields)
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take initial weights from elsewhere."""
+        """Take initial weights."""
         for net in self._networks().values():
             net.load_state_dict(weights)
 
@@ -170,12 +170,11 @@ class State:
 
 
 def _named(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """The tensors of networks, by the names of their parts and their own."""
     return {f"{part}.{name}": t for part, net in networks.items() for name, t in net.state_dict().items()}
 
 
 def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
-    """A tensor on the device, and of one shape in the memory order of ``like``, as a fused optimizer pairs numbers."""
+    """A tensor on the device of ``like`` and, of one shape, in its memory order, as a fused optimizer pairs numbers."""
     moved = tensor.to(like.device)
     if tensor.shape != like.shape or moved.stride() == like.stride():
         return moved
@@ -203,7 +202,7 @@ def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[
 
 
 def averaged_copy(net: nn.Module) -> nn.Module:
-    """A copy of the network to hold the average: in evaluation mode for good, without gradients."""
+    """A copy of the network to hold the average: in evaluation mode, without gradients."""
     return copy.deepcopy(net).eval().requires_grad_(False)
 
 
@@ -211,8 +210,7 @@ def averaged_copy(net: nn.Module) -> nn.Module:
 def update_average(average: nn.Module, net: nn.Module, decay: float, applied: Tensor) -> None:
     """average += (1 - decay) (net - average) for every parameter; buffers are copied.
 
-    ``applied`` is a float scalar on the device, 1 where the optimiser took its step and 0 where it skipped it; a
-    skipped step leaves the average as it was too.
+    ``applied`` is a float scalar on the device, 1, or 0 for a skipped step, which leaves the average as it was.
     """
     ours, theirs = list[Tensor](average.parameters()), list[Tensor](net.parameters())
     weight = applied * (1 - decay)  # a tensor, so that the device is not waited for

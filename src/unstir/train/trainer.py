@@ -1,12 +1,12 @@
 """The training loop (Ho et al. 2020, algorithm 1).
 
-Read `Trainer.take_step` first, then `run`. Between two steps the only state is `State`; everything random is a
-function of the step, so that a run continued from any checkpoint takes the steps it would have taken. Within a step
-nothing waits for the device: figures are summed there and read once a log line.
+Read `Trainer.take_step` first, then `run`. Between two steps the only state is `State`; everything random is a function
+of the step, so that a continued run takes the steps it would have taken. Within a step nothing waits for the device:
+figures are summed there and read once a log line.
 
-Of several processes each computes the gradient of its slots, and all take the same step: once their gradients are added
-up (`Alone.learner`), the norm, whether a step is skipped, the moments and the averages are the same in all of them. The
-first one alone writes, and alone needs the run's folder; where files or signals decide, all do as one says (`group`).
+Of several processes each computes the gradient of its slots. Once these are added up (`Alone.learner`), all that
+follows is the same in all of them. The first one alone writes, and alone needs the run's folder; where files or signals
+decide, all do as one says (`group`).
 """
 
 import logging
@@ -43,11 +43,11 @@ from unstir.train.state import State, update_average
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 10
-"""So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
+"""So many steps in a row without a finite gradient, seen when a log line is written, end the training."""
 
 
 class Trainer:
-    """A run in training. Made from its folder and its store, it stands where the newest whole checkpoint left off."""
+    """A run in training, which goes on from its newest whole checkpoint."""
 
     def __init__(self, run: Run, store: Store, observer: Observer | None = None, group: Alone = Alone()) -> None:
         cfg, self._group = run.config.train, group
@@ -99,7 +99,7 @@ class Trainer:
         return damaged
 
     def start(self) -> None:
-        """Make the folder ready, once: damaged checkpoints are set aside, which is logged, and the logs cut."""
+        """Make the folder ready, once: damaged checkpoints are set aside, and the logs cut."""
         if self._started or not self._group.is_first:
             return
         state, self._started = self.state, True
@@ -193,7 +193,7 @@ class Trainer:
         state.step += 1
 
     def examples(self, part: slice) -> Examples:
-        """What a part of the batch of the present step learns from: algorithm 1, and the levers of the run."""
+        """What a part of the present batch learns from: algorithm 1, and the levers of the run."""
         step, slots, seed = self.state.step, self._slots[part], self._run.config.seed
         if self._paths is not None:
             return self._paths(step, slots, part)
@@ -216,7 +216,7 @@ class Trainer:
         return examples.t, total, torch.stack((total, mse, bits), 1) * examples.weight[:, None]
 
     def _losses(self, examples: Examples, slots: Tensor) -> Losses:
-        """The losses of each image; one with a teacher has no objective but the ends of paths."""
+        """The losses of each image; a run with a teacher learns the ends of paths."""
         denoiser = replace(self._denoiser, augmentation=examples.augmentation)
         dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
         x_0, t, eps, _, condition, perturbation, _, x_t, present = examples
@@ -228,7 +228,6 @@ class Trainer:
         return denoising_loss(denoiser, x_0, t, eps, condition, dropout_key, self._objective, perturbation, present)
 
     def _count(self, applied: Tensor, figures: Sequence[Tensor]) -> None:
-        """Add the figures of a step to the running window, or count it as skipped."""
         state = self.state
         of_step = torch.stack([figure.to(state.window.dtype) for figure in (applied, *figures)])
         state.window += torch.where(applied, of_step, 0.0)
@@ -249,7 +248,7 @@ class Trainer:
     def _take_snapshot(self, stop: Stop) -> None:
         """Where a snapshot is due keep its weights, measure its held-out loss and draw its grid, unless they are there.
 
-        The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
+        The grid comes last, for it says that the snapshot is whole. When stopping the rest is left out.
         """
         state, name = self.state, self._snapshots.get(self.state.step)
         ended_here = (self._run.weights / checkpoint.file_name(state.step)).exists()  # the run, which is longer now

@@ -33,19 +33,20 @@ def load_recipe(name: str) -> Config:
     The modules of parts that a file names may be imported (`unstir.parts`), unless it is the config.toml of a run.
     Raises UserError where ``name`` is neither, or where the file is wrong.
     """
-    if name in sentences():
+    names, path = sentences(), Path(name)
+    known = ", ".join(names)
+    if name in names:
         return toml.from_dict({**_tables(name), "recipe": name}, f"recipe {name}")
-    path = Path(name)
+    if toml.is_run(path):
+        raise UserError("", name, "is a run and no recipe", f"go on with it: unstir train --out {quoted(name)}")
     if path.suffix != ".toml" or not path.is_file():
-        near, known = nearest(name, sentences()) if len(path.parts) == 1 else None, ", ".join(sentences())
+        near = nearest(name, names) if len(path.parts) == 1 else None
         allowed = f"is neither a recipe ({known}) nor a TOML file that exists"
-        if (path / "config.toml").is_file():
-            raise UserError("", name, "is a run and no recipe", f"go on with it: unstir train --out {quoted(name)}")
         raise UserError("", name, allowed, f"did you mean {near}?" if near else ())
     own = toml.read(path)
     base = own.get("recipe", "")
-    if not isinstance(base, str) or (base and base not in sentences()):
-        raise UserError("recipe", base, f"must be one of {', '.join(sentences())}", {"recipe": None}).at(path)
+    if not isinstance(base, str) or (base and base not in names):
+        raise UserError("recipe", base, f"must be one of {known}", {"recipe": None}).at(path)
     config = toml.from_dict(_over_base(own), str(path))
     if not (path.parent / "data.json").is_file():  # a file of the user's own, and not of a run
         for name in PARTS.keys() & (values := toml.flat(config)).keys():
@@ -56,7 +57,7 @@ def load_recipe(name: str) -> Config:
         left_out.remove("model.channels")
     if left_out and not base:
         missing = f"names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}"
-        others = f'begin it with recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too'
+        others = f'begin it with recipe = "{DEFAULT}" (or another of {known}), or give these too'
         raise UserError("", path, missing, others)
     return config
 
@@ -71,7 +72,7 @@ def settings(recipe: str, folder: Path) -> Config:
 
     A run of `PHOTOS` goes on with its own config, for its settings were chosen when it began.
     """
-    if recipe in ("", PHOTOS) and (folder / "config.toml").is_file():
+    if recipe in ("", PHOTOS) and toml.is_run(folder):
         from unstir.runs.run import Run  # which needs torch
 
         config = Run.open(folder).config
@@ -81,7 +82,6 @@ def settings(recipe: str, folder: Path) -> Config:
 
 
 def _tables(name: str) -> dict[str, Any]:
-    """The tables of a recipe of the package, its base filled in."""
     with resources.as_file(resources.files(__name__) / f"{name}.toml") as path:
         return _over_base(toml.read(path))
 
