@@ -88,6 +88,8 @@ def test_without_a_compiler_it_is_refused(monkeypatch, make_run, trained):
             trained()[0].model(compile=asked)
     with refusing("compile", "yes"):
         build.check_compile("yes", torch.device("mps"))
+    with refusing("compile", "on"):
+        trained()[0].model(compile="on")
 
 
 @pytest.mark.skipif("UNSTIR_COMPILE" not in os.environ, reason="compiles for minutes; set UNSTIR_COMPILE=1")

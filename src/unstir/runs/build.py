@@ -268,7 +268,7 @@ def compiled(denoiser: Denoiser, how: str) -> Denoiser:
     came before. With "graphs" gradients begin as zeros that are to be kept (``zero_grad(set_to_none=False)``): those of
     a first micro-batch would lie where the graph of the next one writes.
     """
-    if how not in ("yes", "graphs"):
+    if how == "no":
         return denoiser
     check_compile(how, next(denoiser.net.parameters()).device)
     options = None
@@ -291,7 +291,9 @@ def set_aside(how: str) -> AbstractContextManager[object]:
 
 def check_compile(how: str, device: torch.device, mend: Remedy = NO) -> None:
     """Raise UserError, with what ``mend``s it, where this machine cannot compile as asked for the device."""
-    if how in ("yes", "graphs") and (reason := lacking(device)):
+    if how not in ("no", "yes", "graphs"):
+        raise UserError("compile", how, "must be no, yes or graphs")
+    if how != "no" and (reason := lacking(device)):
         raise UserError("compile", how, f"does not work: {reason}", mend)
 
 
