@@ -127,7 +127,7 @@ class Editing:
         """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""
         model, given = self.model, self.job.condition
         if model.conditions is None:
-            return labels_for(indices, self.label)
+            return model.labels.of(indices, self.label)
         if given is None:
             return model.conditions.nothing(len(indices), model.device)
         return model.condition(indices // MOST, given=given)
@@ -180,11 +180,6 @@ class Editing:
                         yield step
                     made.append(self.model.to_units(step.x))
             return torch.cat(made)
-
-
-def labels_for(indices: Tensor, label: int | None) -> Tensor | None:
-    """One label for each index, int64 [B], or None."""
-    return None if label is None else torch.full_like(indices, label)
 
 
 def finished(steps: Generator[Step, None, Result]) -> Result:

@@ -15,7 +15,7 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, labels_for, last, psnr
+from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, last, psnr
 from unstir.edit.files import Box, named, notes_on, read_image, read_mask, shown
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -202,7 +202,7 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(model.device)[cells % count]
-        first, second = (labels_for(rows, label) for label in labels)
+        first, second = (model.labels.of(rows, label) for label in labels)
         weak, other = model.away_from(first), model.away_from(second)
         if model.guide is not None and weak and other:
             weak = mathematics.mixed(weak, other, w)
