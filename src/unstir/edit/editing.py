@@ -33,11 +33,10 @@ Result = TypeVar("Result")
 class Edited:
     """Pixels ``given`` (the images, and what a mask left of one) and ``made``: uint8 [n, C, H, W] and [m, C, H, W].
 
-    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
-    are the network calls that were made, each of a batch of images; ``besides`` says in words what guidance added.
-    ``nrow`` are the tiles in a row of the picture, ``names`` what each of them is, the given ones first, or none at
-    all; ``psnr``, in decibels, says how well each inverted image came back; ``keep``, bool [1, 1, H, W], is what was
-    not filled in.
+    ``settings`` are all that decides the pixels, as JSON has it. ``calls`` are the network calls that were made, each
+    of a batch of images; ``besides`` says in words what guidance added. ``nrow`` are the tiles in a row of the picture,
+    ``names`` what each of them is, the given ones first, or none at all; ``psnr``, in decibels, says how well each
+    inverted image came back; ``keep``, bool [1, 1, H, W], is what was not filled in.
     """
 
     given: Tensor
@@ -61,9 +60,8 @@ class Editing:
     """A model and the job of an edit, of which result i is a function of ``chain.seed`` and i.
 
     The job's ``label`` is the class of the image, or its ``condition`` what else describes it, needed where the network
-    knows them unless it was trained with some hidden. What has no use for a part of the job's chain leaves it aside:
-    filling in is always ancestral, inverting is DDIM without randomness, guidance or a guide. Raises UserError for a
-    job or a ``chain`` that misfits.
+    knows them unless it was trained with some hidden. ``chain`` is the job's own as the edit takes it: filling in is
+    ancestral, inverting is DDIM without randomness or guidance. Raises UserError for a job or a chain that misfits.
     """
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
@@ -100,10 +98,8 @@ class Editing:
     ) -> Edited:
         """What came of an ``edit``, with all that decides its pixels: its ``options``, and what was in force.
 
-        ``files`` are the pictures that were read, by what they are: each is recorded by its name, if it has one, and
-        SHA-256.
-        ``names`` are those of the first tiles; those that follow are results, which have their numbers.
-        ``besides`` says what guidance added, where that is not what it adds to the whole chain.
+        ``files`` are the pictures that were read, by what they are. ``names`` are those of the first tiles; results
+        follow, by their numbers. ``besides`` says what guidance added, where that is not what it adds to the chain.
         """
         named = [label for label in options.get("labels") or [self.job.label] if label is not None]
         conditions, given_condition = self.model.conditions, self.job.condition
@@ -164,14 +160,10 @@ class Editing:
 
     @torch.no_grad()
     def results(
-        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None
+        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor
     ) -> Generator[Step, None, Tensor]:
-        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data.
-
-        It yields the steps of each batch.
-        """
-        asked = torch.arange(self.job.num) if indices is None else indices
-        batches = torch.split(asked.to(self.model.device), self.job.batch_size)
+        """What the chain makes of ``indices``, int64 [n], in units of the data, after the steps of each batch."""
+        batches = torch.split(indices.to(self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
             made = []
             for batch in batches:
