@@ -57,9 +57,8 @@ def shown(picture: Picture, shape: Shape) -> Image:
 def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
 
-    A mask has the size of the run's images, or of the ``image`` if that is one file.
-
-    Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
+    A mask has the size of the run's images, or of the ``image`` if that is one file. Raises UserError unless exactly
+    one of them is given, it fits, and it leaves and takes at least a pixel.
     """
     H, W = shape[1:]
     if (mask is None) == (box is None):
@@ -105,7 +104,7 @@ def _hole(mask: Picture) -> Tensor:
     coloured, grey = most - least >= 64, (most >= 64) & (least < 192)
     for what, part, limit in (("coloured", coloured, MOST_COLOURED), ("neither black nor white", grey, MOST_GREY)):
         if (share := float(part.float().mean())) > limit:
-            paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
+            paint = "paint white what is to be filled in and black what is kept, or erase it"
             raise UserError("mask", named(mask), f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
 

@@ -65,9 +65,8 @@ def inpaint_stack(
     """
     scale, shape = model.data.scale, (len(images), *model.shape)
     if images.shape != shape or images.is_floating_point() != scale.is_float:
-        raise UserError(
-            "images", list(images.shape), f"must be {'float32' if scale.is_float else 'uint8'} {list(shape)}"
-        )
+        kind = "float32" if scale.is_float else "uint8"
+        raise UserError("images", list(images.shape), f"must be {kind} {list(shape)}")
     x_0, present = known(scale.to_model(images), scale)
     here = torch.ones(1, 1, *shape[2:], dtype=torch.bool) if keep is None else keep
     _check_masks(here, shape, "keep", None)
@@ -120,7 +119,8 @@ def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tens
             holes = torch.from_numpy(np.load(mask, allow_pickle=False) != 0)
         except (ValueError, EOFError):
             raise UserError("mask", mask, "is no NumPy array", "write it with np.save") from None
-        keep = ~{2: lambda: holes[None, None], 3: lambda: holes[:, None]}.get(holes.ndim, lambda: holes)()
+        holes = holes[None] if holes.ndim == 2 else holes
+        keep = ~(holes[:, None] if holes.ndim == 3 else holes)
     else:
         keep = read_mask(mask, box, None, size)
     _check_masks(keep, shape, "mask", mask)
@@ -137,10 +137,9 @@ def targets(folder: Path, spread: bool) -> list[Path]:
 
 def save(filled: Filled, model: Model, folder: Path, spread: bool) -> list[Path]:
     """Write results.npy into a folder, with ``spread`` mean and deviation too, and settings; return the files."""
-    scale, mean = model.data.scale, filled.mean
-    arrays = {"results": filled.made, "mean": mean, "deviation": filled.deviation}
-    above = scale.to_model(mean + filled.deviation)
-    shown = {"mean": scale.to_model(filled.mean), "deviation": 2 * (above - scale.to_model(filled.mean)) - 1}
+    arrays = {"results": filled.made, "mean": filled.mean, "deviation": filled.deviation}
+    mean, above = map(model.data.scale.to_model, (filled.mean, filled.mean + filled.deviation))
+    shown = {"mean": mean, "deviation": 2 * (above - mean) - 1}
     files = targets(folder, spread)
     for file in files:
         if file.suffix == ".png":
