@@ -38,8 +38,6 @@ GRID_IMAGES = 64
 SETTINGS = "settings.json"
 CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
 HASH = "array"  # in that file, the SHA-256 of images.npy
-
-
 FORMATS = "png", "npy"
 MOST_SCALE = 64
 
@@ -78,7 +76,7 @@ def save_images(
     if todo["dtype"] != model.arithmetic:
         model = model.unloaded(dtype=todo["dtype"])
     if todo["compile"] != model.compile:
-        logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
+        logger.info(f"{out} was begun with compile={todo['compile']} and goes on so")
         check_compile(todo["compile"], model.device, "name another folder: these images were begun compiled")
         model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
@@ -94,7 +92,7 @@ def save_images(
                 _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
-            _save_grids(model, job, out, partial, format)
+            _finish(model, job, out, partial, format)
     return model, job
 
 
@@ -125,7 +123,7 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
-def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
+def _finish(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
     if format == "npy":
         old = _array(out)
         if old is None or len(old) < job.num:
@@ -140,8 +138,7 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
-    """The names for pictures of the classes that the first ``num`` images show: one where it is one class for all, else
-    one an image; none where the network knows no classes."""
+    """The names for pictures of the classes of the first ``num`` images: one where all are of one, else one each."""
     shown = torch.arange(min(num, job.num) if job.label is None else 1)
     return model.labels.captions(model.labels.of(shown, job.label, job.shares))
 
@@ -268,8 +265,8 @@ def read_images(out: Path, num: int) -> Tensor:
 def _check_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("out", out, "is a file", "name a folder")
-    is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
-    if not is_free and not (out / SETTINGS).exists():
+    others = out.exists() and not all(path.name.startswith(".") for path in out.iterdir())
+    if others and not (out / SETTINGS).exists():
         raise UserError("out", out, "is not empty and was not made by unstir sample", "name another folder")
 
 
