@@ -7,7 +7,6 @@ of a dead holder. A link in its place is refused, and what it leads to stays as 
 import errno
 import hashlib
 import http.client
-import logging
 import os
 import re
 import shutil
@@ -19,17 +18,13 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from io import BufferedReader
 from pathlib import Path
 
 from unstir.errors import UserError, remedy
 from unstir.progress import counting
 
-logger = logging.getLogger(__name__)
-
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of file systems that know no locks, as some network folders: they are written to."""
+_WITHOUT_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP  # of file systems that know none, as some network folders
 _TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
 
 
@@ -176,12 +171,8 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
 
     Where another process has it, wait, or raise ``otherwise``. Raises OSError where it cannot be made, or is a link.
     """
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError:
-        _say_missing()
-        yield False
-        return
+    from filelock import FileLock, Timeout  # with asyncio, which few commands need
+
     lock = FileLock(file)
     try:
         lock.acquire(timeout=-1 if otherwise is None else 0)
@@ -190,7 +181,7 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
     except NotImplementedError:  # of filelock's first versions
         pass
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in _WITHOUT_LOCKS:
             raise
     try:
         yield lock.is_locked
@@ -198,8 +189,3 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
         with suppress(OSError):
             file.unlink()
         lock.release()
-
-
-@cache
-def _say_missing() -> None:
-    logger.warning("filelock is not installed: nothing keeps two processes from writing in one folder")
