@@ -132,7 +132,7 @@ class _Arrays(Records):
         try:
             self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
         except ValueError:
-            raise UserError("", "labels", "are lists of several lengths", "give a number or text for each") from None
+            raise UserError("", self.name, "hold lists of several lengths", "give one label each") from None
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())

@@ -219,21 +219,17 @@ def _features(card: Any) -> dict[str, Any]:
 
 def _splits(card: Any, folder: Path) -> dict[Path, str]:
     """The split of each parquet file below ``folder`` that the card's default or only configuration names."""
-    splits = dict[Path, str]()
+    splits, inside = dict[Path, str](), folder.resolve()
     try:
         configs = card["configs"]
         (config,) = [one for one in configs if one.get("default") or one["config_name"] == "default"] or configs
         for part in config["data_files"]:
             for pattern in part["path"] if isinstance(part["path"], list) else [part["path"]]:
-                splits |= dict.fromkeys(folder.glob(pattern), str(part["split"]).casefold())
+                files = [file for file in folder.glob(pattern) if file.resolve().is_relative_to(inside)]
+                splits |= {file: str(part["split"]).casefold() for file in files if file.suffix == ".parquet"}
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):  # written by hand
         return {}
-    inside = folder.resolve()
-    return {
-        file: split
-        for file, split in splits.items()
-        if file.suffix == ".parquet" and file.resolve().is_relative_to(inside)
-    }
+    return splits
 
 
 def _short_text(value: Any) -> str:
