@@ -94,7 +94,7 @@ def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
     """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
     given = {key: allowed[0] for key, allowed in _FIXED.items()} | _DEFAULTS | dict(settings)
     for key, allowed in _FIXED.items():
-        known_setting(given, key, allowed, None)
+        known_setting(given, key, allowed)
     widths, attention = list(given["block_out_channels"]), _attention(given)
     channels = widths[0] if all(width % widths[0] == 0 for width in widths) else reduce(gcd, widths)
     heads: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
         heads = {"heads": of_levels.pop()} if len(of_levels) == 1 else {"head_channels": head}
     outputs, groups = given["out_channels"], given["norm_num_groups"]
     scale_shift = given["resnet_time_scale_shift"] == "scale_shift"
-    known_setting(given, "attn_norm_num_groups", (groups,) if scale_shift else (groups, None), None)
+    known_setting(given, "attn_norm_num_groups", (groups,) if scale_shift else (groups, None))
     return UNetConfig(
         **{ours: given[theirs] for theirs, ours in _SAME.items()},
         out_channels=0 if outputs == given["in_channels"] else outputs,
@@ -122,7 +122,7 @@ def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
     down, up = list(given["down_block_types"]), list(given["up_block_types"])[::-1]
     for key in ("down_block_types", "up_block_types"):
         for block in given[key]:
-            known_setting({key: block}, key, _BLOCKS, block)
+            known_setting({key: block}, key, _BLOCKS)
     levels = tuple(i for i, block in enumerate(down) if _BLOCKS[block])
     if levels != tuple(i for i, block in enumerate(up) if _BLOCKS[block]):
         raise UserError("up_block_types", tuple(up[::-1]), "must have attention at the levels of down_block_types")
@@ -290,7 +290,7 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
     if name == "DDPMScheduler":
-        known_setting(settings, "variance_type", (*_VARIANCES, None), None)
+        known_setting(settings, "variance_type", (*_VARIANCES, None))
     learned = _VARIANCES.get(variance) == "learned"
     predicts = {theirs: ours for ours, theirs in _PREDICTS.items()}
     predict = known_setting(settings, "prediction_type", predicts, "epsilon")
@@ -322,7 +322,7 @@ def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> Diffusi
     rest: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
     if (betas := settings.get("trained_betas")) is not None:
         return _named(betas, rest)
-    if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2"), None) == "linear":
+    if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2")) == "linear":
         ends = {"beta_1": settings.get("beta_start", 0.0001), "beta_T": settings.get("beta_end", 0.02)}
         return DiffusionConfig(schedule="linear", options=ends, **rest)
     return DiffusionConfig(schedule="cosine", **rest)

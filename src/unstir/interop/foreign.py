@@ -70,7 +70,7 @@ def located(source: object) -> Iterator[None]:
         raise UserError("", source, f"holds what its program would not write ({reason})", "fetch it again") from None
 
 
-def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any) -> Any:
+def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any = None) -> Any:
     """The value of a setting; UserError where it is not one of those that have an equal here."""
     if (value := settings.get(key, default)) not in allowed:
         raise UserError(key, value, "has no equal here", f"it must be one of {', '.join(map(str, allowed))}")
