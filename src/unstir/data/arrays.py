@@ -31,7 +31,7 @@ _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
 _KEYS = _IMAGES, _LABELS, ("mask", "masks"), ("conditions",)
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-_SAMPLED = 16  # items of a Dataset that its stamp is made of
+_SAMPLED = 16  # items of a Dataset, evenly spread, that stand for all
 _IDX = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 _MOST = 1 << 31  # bytes of an idx file, unpacked
 
@@ -111,7 +111,6 @@ class IdxFiles(Records):
 
 
 def _idx_array(file: Path) -> NDArray[np.uint8]:
-    """The values of an idx file, in its shape. Raises UserError where it is damaged."""
     with suppress(gzip.BadGzipFile, EOFError, IndexError, ValueError, zlib.error), open_file(file) as stream:
         data = (gzip.GzipFile(fileobj=stream) if file.suffix == ".gz" else stream).read(_MOST)
         start = 4 + 4 * data[3]
@@ -121,8 +120,6 @@ def _idx_array(file: Path) -> NDArray[np.uint8]:
 
 
 class _Arrays(Records):
-    """Arrays in memory by name, as `numpy.savez` takes them."""
-
     kind = "arrays"
     looked_at = 1 << 40
 
@@ -168,7 +165,6 @@ class _ItemsOfDataset(Records):
         return digest.hexdigest()
 
     def _sampled(self) -> Iterator[tuple[int, NDArray[Any], Hashable]]:
-        """Some items, spread evenly over all: number, image and label."""
         total = len(self._dataset)
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
             with suppress(*BROKEN):  # that of an item which packing leaves out
@@ -292,19 +288,17 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
 
 
 def _is_one_hot(labels: NDArray[Any]) -> bool:
-    """Whether labels are rows of zeros and a single one, [N, K]."""
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "buif":
         return False
     return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:
-    """The labels of images, [N] or [N, 1]. Raises UserError for other shapes of either."""
     if images.ndim not in (3, 4):
         raise UserError("", name, f"has images of shape {list(images.shape)}", "give [N, H, W] or [N, C, H, W]")
     if labels is None:
         return [None] * len(images)
     if labels.shape[:1] != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
-    plain = labels.astype(str) if labels.dtype.kind in "Mm" else labels  # dates and spans of time as text
+    plain = labels.astype(str) if labels.dtype.kind in "Mm" else labels  # dates and spans of time
     return list((plain[:, 0] if plain.shape[1:] == (1,) else plain).tolist())

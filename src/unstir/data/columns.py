@@ -42,7 +42,6 @@ def of_clone(path: Path) -> list[Path]:
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    """The parquet files below a folder, without hidden ones; none where it is no folder."""
     files = folder.rglob("*.parquet")
     return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(folder).parts))
 
@@ -146,7 +145,7 @@ class HubDataset(Records):
             raise UserError("", source, f"cannot be loaded: {_short(error)}", "check name and connection") from None
 
     def _kept(self, source: str) -> tuple[Path, ...]:
-        """Where the library keeps the files of a data set of the Hub; and the folder of one on this machine."""
+        """Where the library keeps the files of a data set of the Hub, and the folder of one on this machine."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
         settings = self._library.config
@@ -194,7 +193,7 @@ def _bytes(value: Any, *folders: Path) -> bytes:
 
 
 def _card(source: str | Path) -> Any:
-    """What the card of a data set on the Hub, or in a file, begins with: a mapping, empty where there is none."""
+    """The metadata of the card of a data set on the Hub, or in a file; an empty mapping where there are none."""
     try:
         hub = library("huggingface_hub", "hf", "the card")
         return hub.metadata_load(source) or {} if isinstance(source, Path) else hub.DatasetCard.load(source).data

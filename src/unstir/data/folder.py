@@ -132,7 +132,7 @@ class FolderSource(Source[str]):
         return by_folder._replace(refused=refused, notes=notes, conditions=self._described(by_folder.items))
 
     def _described(self, paths: Sequence[str]) -> NDArray[np.float32] | None:
-        """What the file of conditions says of the images of these paths, [N, K], if there is one."""
+        """The conditions of the images of these paths, [N, K], where a file has them."""
         if not (given := self.options.conditions):
             return None
         listed = [normpath(path) for path in sorted((entry.path for entry in self._listing.entries), key=natural)]
@@ -195,7 +195,6 @@ def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
 
 
 def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
-    """The columns and rows of a file. Raises KeyError where it is no table of files."""
     if file.endswith(".csv"):
         reader = csv.DictReader(StringIO(text), restval="")
         rows, columns = list(reader), reader.fieldnames or ()

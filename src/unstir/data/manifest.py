@@ -63,7 +63,6 @@ class _Form:
     manifest_hash: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for values that no store can have."""
         channels, height, width = self.shape
         numbers = [*self.counts.values(), *(n for counts in self.counts_per_class.values() for n in counts)]
         per_class = {split: [len(self.classes), n] for split, n in self.counts.items() if self.classes}

@@ -59,7 +59,7 @@ class Rows(NamedTuple):
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
-    """The rows with labels by `as_label`, None for what names no class, as negative numbers where others are named."""
+    """The rows with labels by `as_label`: None for what names no class, and for negative numbers beside names."""
     labels = list(map(as_label, rows.labels))
     notes = [(NOT_A_CLASS, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
     missing = [label is NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
@@ -220,7 +220,6 @@ def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _as_bytes(values: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
-    """Values as uint8, with levels that are lost noted. Raises Refused."""
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
     if np.issubdtype(values.dtype, np.floating):

@@ -245,7 +245,6 @@ class Ahead:
     """Asks the system for rows of an array, which it then reads aside; nothing is copied, nothing waits."""
 
     def __init__(self, array: Array) -> None:
-        """Map the file; raises UserError where it has gone."""
         with file_errors(array.file), open_file(array.file) as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._row = (array.length - HEADER_BYTES) // array.shape[0]

@@ -224,7 +224,6 @@ def _picture(model: Model, picture: Picture) -> Tensor:
 
 
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:
-    """DDIM without randomness, guidance or a guide; UserError for fewer than 0 refinements of its inversion."""
     if refinements < 0:
         raise UserError("refinements", refinements, "must be at least 0", {"refinements": 0})
     alone = model if model.guide is None else replace(model, guide=None)

@@ -150,5 +150,4 @@ def notes(model: Model) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """A text on one line in which nothing is markup."""
     return tables.as_markdown(printable(text))

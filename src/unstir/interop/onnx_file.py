@@ -87,16 +87,13 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(output).to(x.device)
 
     def _opened(self) -> Any:
-        """A session of ONNX Runtime with the file. Raises UserError where it cannot be read."""
         runtime = library("onnxruntime", "onnx", _ENGINE)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             return runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
-        except MemoryError:
-            raise
         except Exception as error:  # its classes have no parent of their own
-            reason = " ".join(str(error).partition("failed:")[2].split() or str(error).split()).rstrip(".")[:_MOST]
+            reason = " ".join(str(error).split())[:_MOST]
             raise UserError("", self.file, f"cannot be read by ONNX Runtime ({reason})", "delete it") from None
 
 

@@ -42,7 +42,6 @@ def _safetensors(file: Path, named: Path) -> dict[str, Tensor]:
 
 
 def _check_torch(file: Path) -> None:
-    """Raise UserError where this torch's way of reading a pickle safely is known not to be."""
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < _SAFE_TORCH:
         newer = f"pip install 'torch>={'.'.join(map(str, _SAFE_TORCH))}'"
