@@ -37,7 +37,7 @@ _MOST = 1 << 31  # bytes of an idx file, unpacked
 
 
 class ArrayFile(Records):
-    """A .npy file of images, or a .npz file of images and labels; it is mapped into memory where it can be."""
+    """A .npy file of images, mapped into memory, or a .npz file of images and labels."""
 
     kind = "numpy"
     looked_at = 1 << 40
@@ -58,7 +58,7 @@ class ArrayFile(Records):
 
 
 class TiffFile(Records):
-    """The pages of a TIFF file, an image each: pictures, or arrays of what is wider than 16 bits of grey."""
+    """The pages of a TIFF file, an image each; arrays where they are wider than 16 bits."""
 
     kind = "tiff"
 
@@ -74,7 +74,7 @@ class TiffFile(Records):
 
 
 def idx_in(path: Path) -> list[Path]:
-    """The idx files in a folder, or in raw or NAME/raw inside it, if any; UserError where there are several sets."""
+    """The idx files in a folder, its raw or NAME/raw, if any; UserError where there are several sets."""
     if _IDX.fullmatch(path.name) and path.is_file():
         raise UserError("source", path, "is one file of a data set", "give the folder that it is in")
     places = [path, path / "raw", *path.glob("*/raw")] if path.is_dir() else []
@@ -145,7 +145,7 @@ class _Arrays(Records):
 
 
 class _ItemsOfDataset(Records):
-    """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...)."""
+    """Anything with a length and items, such as a torch Dataset: each an image, (image, label, ...) or a mapping."""
 
     kind = "dataset"
 
@@ -157,7 +157,7 @@ class _ItemsOfDataset(Records):
         self._further = set[str]()  # keys of items that are not taken
 
     def stamp(self) -> str:
-        """Identify it by its type, its length, its ``targets`` and some items."""
+        """Identify it by its type, length, ``targets`` and some items."""
         digest = hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
         digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
         for index, values, label in self._sampled():
@@ -172,7 +172,7 @@ class _ItemsOfDataset(Records):
                 yield index, np.asarray(image), label
 
     def rows(self) -> list[Rows]:
-        """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
+        """Its items. Labels are its ``targets``, or those of every item, read once for them."""
         labels = self._targets()
         if labels is None:
             labels, label = [], None
@@ -210,7 +210,7 @@ class _ItemsOfDataset(Records):
 
 
 def in_memory(options: Options) -> Records:
-    """What the program that calls has in memory. Raises UserError for what is no source."""
+    """A source in the memory of the program that calls. Raises UserError for what is none."""
     source = options.source
     if isinstance(source, np.ma.MaskedArray):
         source = {"images": source.data, "mask": np.ma.getmaskarray(source)}

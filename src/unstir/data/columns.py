@@ -27,8 +27,7 @@ _POINTER = b"version https://git-lfs"  # starts what git keeps in the place of a
 def of_clone(path: Path) -> list[Path]:
     """The parquet files in a clone of a data set of the Hub, with README.md or data/; none where there are none.
 
-    They are those of the configuration that the card names, if it has one or a default. Else UserError is raised where
-    they lie in the folders of several.
+    They are those of the card's only or default configuration; without one, UserError where folders have several.
     """
     if (path / _CARD).is_file() and (named := _splits(_card(path / _CARD), path)):
         return [*named]
@@ -47,7 +46,7 @@ def _parquet_in(folder: Path) -> list[Path]:
 
 
 class Parquet(Records):
-    """Parquet files with one table; names that begin with train, test or validation, or their folder, say the split."""
+    """Parquet files with one table, of the splits that `split_of` reads in their names or folders."""
 
     kind = "parquet"
 
@@ -110,7 +109,7 @@ class Parquet(Records):
 
 
 class HubDataset(Records):
-    """A data set of the Hugging Face Hub, hf:OWNER/NAME[:CONFIG], of a folder that datasets saved, or in memory."""
+    """A data set of the Hugging Face Hub, hf:OWNER/NAME[:CONFIG], in a folder that datasets saved, or in memory."""
 
     kind = "datasets"
 
@@ -177,13 +176,13 @@ class HubDataset(Records):
 
 
 def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
-    """The columns of images and of labels, by what the table calls the kind of each; "" where there is none."""
+    """The columns of images and of labels, by the table's name of each one's kind; "" where there is none."""
     images, classes = ([name for name, kind in kinds.items() if kind == of] for of in ("Image", "ClassLabel"))
     return next(iter(images), ""), next((name for name in (*classes, *KEYS) if name in kinds), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
-    """The bytes of an image file in a table, or in the file below one of the ``folders`` that it names."""
+    """The bytes of an image file in a table, or in the file that it names below one of the ``folders``."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
         file = (folders[0] / str(value["path"])).resolve()
@@ -202,9 +201,9 @@ def _card(source: str | Path) -> Any:
 
 
 def _features(card: Any) -> dict[str, Any]:
-    """The columns that a card describes, as tables do it themselves: their type, and names of classes."""
+    """The type, and names of classes, of each column that a card describes, as tables have them."""
     info, features = card.get("dataset_info"), dict[str, Any]()
-    with suppress(AttributeError, IndexError, KeyError, TypeError):  # of a card that somebody wrote by hand
+    with suppress(AttributeError, IndexError, KeyError, TypeError):  # of a card written by hand
         for column in (info if isinstance(info, dict) else info[0])["features"]:
             kind = column["dtype"]
             if "class_label" in kind:
@@ -217,7 +216,7 @@ def _features(card: Any) -> dict[str, Any]:
 
 
 def _splits(card: Any, folder: Path) -> dict[Path, str]:
-    """The split of each parquet file below ``folder`` that the card's default or only configuration names."""
+    """The split of each parquet file below ``folder`` that the card's only or default configuration names."""
     splits, inside = dict[Path, str](), folder.resolve()
     try:
         configs = card["configs"]

@@ -36,7 +36,7 @@ def usable_path(path: str | Path) -> Path:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file to read, and nothing that may never answer. Raises OSError, for a pipe or device too."""
+    """Open a regular file to read. Raises OSError, also for a pipe or device, which may never answer."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     return path.open("rb")
@@ -65,7 +65,7 @@ def tar_errors(file: Path) -> Iterator[None]:
 
 
 def file_sha256(file: Path) -> str:
-    """Hash a file: SHA-256 in hex. Raises UserError when it cannot be read."""
+    """The SHA-256 of a file, in hex. Raises UserError where it cannot be read."""
     with file_errors(file), open_file(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -86,7 +86,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut, where its file system can be asked to."""
+    """Make the renames in a folder survive a power cut, where its file system can."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -158,7 +158,7 @@ def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
     """Sort key under which img2 comes before img10 and folders keep together."""
     key: list[tuple[int, str, str]] = []
     for part in path.split("/"):
-        # text and digits alternate; digits compare by length, then value; the separator comes before any piece
+        # digits compare by length, then value; the separator comes before any piece
         pieces = enumerate(re.split(r"([0-9]+)", part))
         key += ((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
         key.append((-1, "", ""))
