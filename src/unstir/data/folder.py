@@ -7,10 +7,9 @@
 One folder that wraps all others is entered. Images outside the class folders are refused, for want of a label; where
 they are the majority, all are packed without labels. Order is natural (img2 before img10), train first.
 
-A file beside the images may give the labels, in the place of class folders.
-metadata.csv and metadata.jsonl have a row for each image: file_name, from this file's folder on, and label. They may
-lie in each folder of a split, and without labels they change nothing. dataset.json has
-{"labels": [["00000/img00000000.png", 6], ...]}; the folders beside it are no classes, also where its labels are null.
+A file beside the images may give the labels, in the place of class folders. metadata.csv and metadata.jsonl, also in
+each folder of a split, have a row for each image: file_name, from this file's folder on, and label, without which they
+change nothing. dataset.json has {"labels": [["00000/img00000000.png", 6], ...]}, or null for none.
 """
 
 import csv
@@ -34,8 +33,7 @@ from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip
 from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, checked_conditions, hold_out
 from unstir.errors import UserError
 
-_FILES, _BYTES = 2_000, 8 << 20
-"""What a process decodes in about the time that another one takes to start, a quarter of a second."""
+_FILES, _BYTES = 2_000, 8 << 20  # which a process decodes while another one starts, in a quarter of a second
 
 _TRAIN = "train"
 _NO_SPLIT = "no split: images are trained on, for no folder named train with images is beside this one"
@@ -83,7 +81,7 @@ def arrange(
 
 
 def _names(parts: Mapping[str, tuple[str, ...]], base: int, by_path: Mapping[str, Hashable] | None) -> dict[str, str]:
-    """The names of classes by path, of the images that have one: their folders at a depth, or what is listed."""
+    """The names of classes by path, of the images that have one: their folders, or what is listed."""
     if by_path is None:
         return {path: p[base] for path, p in parts.items() if len(p) > base + 1}
     listed = {path: by_path.get(normpath(path)) for path in parts}
@@ -170,7 +168,7 @@ class Labels(NamedTuple):
 
 
 def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
-    """What the ``files`` of a source say, those that `listing.BESIDE` names. Raises UserError where one is damaged."""
+    """What the ``files`` of `listing.BESIDE` in a source say. Raises UserError where one is damaged."""
     by_path, notes, digest = None, list[tuple[str, str]](), hashlib.sha256()
     for file in files:
         try:

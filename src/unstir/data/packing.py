@@ -144,7 +144,7 @@ def _pack(origin: Source[Any], staging: Path, out: Path, check: Callable[[Plan],
 
 
 def _scale(given: Sequence[float], plan: Plan) -> list[list[float]]:
-    """The values of each channel that become -1 and 1 where they are ``given``. UserError where they do not fit."""
+    """What becomes -1 and 1 in each channel, where it is ``given``. UserError where it does not fit."""
     pairs = [[low, high] for low, high in zip(given[::2], given[1::2], strict=False)]
     if given and not plan.is_float:
         raise UserError("scale", tuple(given), "is of floating point, and these are pixels", {"depth": "float"})
@@ -173,7 +173,7 @@ def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], pack
 
 
 def _finished(origin: Source[Any], out: Path) -> Store | None:
-    """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
+    """The store in `out` if it is what would be packed; None if there is nothing. UserError for all else."""
     source = origin.name
     apart = origin.kind not in ("folder", "parquet", "tar", "datasets")
     if not apart and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
@@ -199,7 +199,7 @@ def _finished(origin: Source[Any], out: Path) -> Store | None:
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Group notes by text, most frequent first, each with its first ten paths; what is in brackets is of one path."""
+    """Notes by text, most frequent first, with the first paths of each; what is in brackets is of one path."""
     paths: dict[str, list[str]] = {}
     for note, path in notes:
         text, bracket, detail = note.partition(" (")
@@ -223,7 +223,7 @@ def weakness(least: int, most: int, std: float) -> str:
 
 
 def remarks(store: Store) -> list[str]:
-    """What a person should know of packed images, a sentence each: its notes, and what is found in its values."""
+    """What a person should know of packed images, a sentence each: their notes, and what is found in their values."""
     images, lines = store.images("train"), list(map(str, store.notes))
     if not len(images):
         return lines

@@ -46,7 +46,7 @@ Rule = Callable[[Any], Any]
 
 
 class Rows(NamedTuple):
-    """Rows of one split, as the source names it: what they are called, how many, their labels, and how one is read."""
+    """Rows of one split, as the source names it: their name, their labels, and how one is read."""
 
     split: str
     name: str
@@ -109,7 +109,7 @@ class Records(Source[_Place]):
         """All rows. Raises UserError where there are none, or no images among them."""
 
     def _look(self, rows: list[Rows]) -> None:
-        """See in some rows whether values are kept as float32, and whether they are no pictures of 1 or 3 channels."""
+        """See in some rows whether values are kept as float32, and how many channels they have."""
         asked, own = self.options, 0
         places = [place for part in rows for place in _places(part)]
         for place in places[:: -(-len(places) // self.looked_at) or 1]:
@@ -139,7 +139,7 @@ class Records(Source[_Place]):
 
     @cached_property
     def arranged(self) -> Arrangement[_Place]:
-        """The rows by their splits, which are train, and those that `split_of` knows beside it."""
+        """The rows by their splits: train, and those of `HELD_OUT_NAMES` beside it."""
         parts = self.rows()
         self._look(parts)
         named = any(rows.classes for rows in parts)
@@ -237,7 +237,7 @@ def _as_bytes(values: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
 
 
 def _channels_first(first: int, second: int, third: int) -> bool:
-    """Whether an array [first, second, third] is [C, H, W] and not [H, W, C]. Raises Refused where nobody can tell."""
+    """Whether an array of these sides is [C, H, W] and not [H, W, C]. Raises Refused where nobody can tell."""
     known = first in (1, 3), third in (1, 3, 4)
     if any(known) and not all(known):
         return known[0]
@@ -245,7 +245,7 @@ def _channels_first(first: int, second: int, third: int) -> bool:
         return first < third
     if first != second and second != third:
         shape = [first, second, third]
-        raise Refused(f"an array of shape {shape} is [C, H, W] or [H, W, C], which nobody can tell; give image files")
+        raise Refused(f"an array of shape {shape} may be [C, H, W] or [H, W, C]; give image files")
     return first != second
 
 

@@ -28,7 +28,7 @@ from unstir.progress import sides, written
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
-_UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
+_UNREADABLE = 10  # images, or one in a hundred, that may be unreadable; where there are more, packing ends
 _KINDS = 5  # of files that are no images, named where there are no images
 NUMBERED = "classes are named by numbers, for the source has no other names"
 _CHUNK_ROWS = 256
@@ -70,7 +70,7 @@ class Plan:
     refused: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, str]] = ()
     is_float: bool = False
-    condition: tuple[int, ...] = ()  # the shape of what describes each image, [K] or [C', H, W]; empty: nothing does
+    condition: tuple[int, ...] = ()  # the shape of what describes each image, [K] or [C', H, W]; () where nothing does
 
 
 _plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
@@ -113,7 +113,7 @@ class Arrangement(NamedTuple, Generic[_Item]):
 
 
 class Source(ABC, Generic[_Item]):
-    """A place images come from, one by one, each of which may be refused; `size` None keeps their one common shape.
+    """A place that images come from, each of which may be refused; `size` None keeps their one common shape.
 
     ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
     ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
@@ -156,15 +156,15 @@ class Source(ABC, Generic[_Item]):
 
     @abstractmethod
     def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
-        """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
+        """Decode groups of items in order, and keep those of ``shape``, by default that of the group's first."""
 
     def stamp(self) -> str:
-        """Identify the source's present content quickly: names, lengths and times of its files."""
+        """Identify the present content quickly: by names, lengths and times of the files."""
         rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
         return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
     def source_hash(self, shape: Shape) -> str:
-        """Hash its files, or every candidate for a store of images of ``shape``, as packing does."""
+        """Hash the files, or every candidate for a store of images of ``shape``, as packing does."""
         if self.hashes_files:
             digests = [file_sha256(file) for file in self.files]
             return digests[0] if len(digests) == 1 else joint_digest(digests)
@@ -233,7 +233,7 @@ class Source(ABC, Generic[_Item]):
                 yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest, conditions)
 
     def _conditions(self, arranged: Arrangement[_Item], places: Sequence[int], shape: Shape) -> NDArray[np.float32]:
-        """Those of some images; images among them are cropped and resized as the images they describe."""
+        """Those of some images; where they are images, cropped and resized as what they describe."""
         rows: NDArray[np.float32] = arranged.conditions[places]  # type: ignore[index]
         if rows.ndim == 2:
             return rows
@@ -247,7 +247,7 @@ class Source(ABC, Generic[_Item]):
 
 
 def checked_conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[np.float32]:
-    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
+    """Those of ``num`` images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
     rows = conditions[:, None] if conditions.ndim == 1 else conditions
     if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif" or not rows.size:
         wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
@@ -265,9 +265,9 @@ def _fitted(row: NDArray[np.float32], sides: Sides, size: Sides, whose: str) -> 
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:
-    """Choose the indices to hold out: round(n * fraction) of each label's n images, at least one where n >= 2.
+    """The indices to hold out: round(n * fraction) of each label's n images, at least one where n >= 2.
 
-    fraction in [0, 1); 0 holds out nothing. Images are ranked by SHA-256 of (seed, name), so the choice depends
+    ``fraction`` is in [0, 1); 0 holds out nothing. Images are ranked by SHA-256 of (seed, name), so the choice depends
     on names alone, and one more image changes at most one other image's side of its class.
     """
     if fraction == 0:

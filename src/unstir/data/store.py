@@ -87,7 +87,7 @@ class Array(NamedTuple):
 
 
 def arrays(folder: Path, about: Mapping[str, Any]) -> dict[tuple[str, str], Array]:
-    """The arrays that the manifest ``about`` a store says it has, in order, by (split, "images", "labels" or other)."""
+    """The arrays of a store with the manifest ``about``, in order, by (split, "images", "labels" or "conditions")."""
     kinds: dict[str, tuple[str, Sequence[int]]] = {"images": ("<f4" if about["scale"] else "|u1", about["shape"])}
     if about["classes"]:
         kinds["labels"] = "<i8", ()
@@ -109,7 +109,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open the store in `path`, whole by its manifest, whose hash is checked; bytes are by `verify`. UserError."""
+        """Open the store in `path`, whole by its manifest; `verify` checks its bytes. Raises UserError."""
         path = usable_path(path)
         store = cls(path, manifests.read(path))
         for array in store.arrays().values():
@@ -141,7 +141,7 @@ class Store:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) over shape, classes, counts, scale, values and labels, as computed when it was packed."""
+        """SHA-256 (hex) over shape, classes, counts, scale, values and labels, as it was packed."""
         return str(self.manifest["content_hash"])
 
     @property
@@ -203,7 +203,7 @@ class Store:
         return torch.cat(parts) if parts else None
 
     def verify(self) -> None:
-        """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ."""
+        """Read every byte, once for this object, and compare with `content_hash`. UserError where they differ."""
         self._read  # noqa: B018
 
     @cached_property
@@ -217,7 +217,7 @@ class Store:
 
 
 def is_store(path: str | Path) -> bool:
-    """Tell whether folder `path` is a packed store, or what damage left of one, which then fails to open."""
+    """Whether folder `path` is a packed store, or what damage left of one, which fails to open."""
     try:
         folder = usable_path(path)
         if (folder / "train.images.npy").is_file():
@@ -229,7 +229,7 @@ def is_store(path: str | Path) -> bool:
 
 
 def content_hash(folder: Path, about: Mapping[str, Any]) -> str:
-    """Hash a store's arrays: SHA-256 over shape, classes, counts and what else it has as JSON, then all bytes."""
+    """SHA-256 (hex) over a store's shape, classes, counts and what else it has as JSON, then all bytes."""
     scale, condition = about["scale"], about["condition"]
     further = [*([scale] if scale else []), *([{"condition": condition}] if condition else [])]
     described = [about["shape"], about["classes"], [about["counts"][split] for split in SPLITS], *further]
@@ -305,7 +305,7 @@ class Writer:
         self.digests += [chunk.digest] if chunk.digest else []
 
     def finish(self, scale: list[list[float]]) -> str:
-        """Write the arrays' headers, now that their lengths are known, and make all of it last; the content hash."""
+        """Write the headers, now that the lengths are known, and sync all of it; the content hash."""
         for key, array in self.arrays().items():
             self._files[key].seek(0)
             self._files[key].write(array.header)
@@ -315,7 +315,7 @@ class Writer:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """An empty folder, locked, where the store of `out` is built, gone after the block; UserError where in use."""
+    """An empty, locked folder where the store of `out` is built, gone after the block; UserError where in use."""
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
     busy = UserError("", out, "is packed by another process", "wait for it or choose another folder")
