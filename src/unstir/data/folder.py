@@ -30,7 +30,7 @@ from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.disk import natural
 from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Group, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip
-from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, checked_conditions, hold_out
+from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, checked_conditions, hold_out, read_array
 from unstir.errors import UserError
 
 _FILES, _BYTES = 2_000, 8 << 20  # which a process decodes while another one starts, in a quarter of a second
@@ -136,9 +136,8 @@ class FolderSource(Source[str]):
         listed = [normpath(path) for path in sorted((entry.path for entry in self._listing.entries), key=natural)]
         try:
             if given.endswith(".npy"):
-                with Path(given).open("rb") as file:
-                    numbers = np.lib.format.read_array(file)
-                rows = dict(zip(listed, checked_conditions(numbers, len(listed), given), strict=True))
+                numbers = checked_conditions(read_array(Path(given), "conditions"), len(listed), given)
+                rows = dict(zip(listed, numbers, strict=True))
             else:
                 columns, table = _table(given, Path(given).read_text("utf-8-sig"))
                 names = [name for name in columns if name not in ("file_name", *KEYS)]

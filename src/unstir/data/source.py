@@ -4,7 +4,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.disk import file_sha256
+from unstir.data.disk import file_sha256, open_file
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides, as_float32, fit
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
@@ -244,6 +244,15 @@ class Source(ABC, Generic[_Item]):
     def sides(self, item: _Item) -> Sides:
         """(H, W) of an image before it is cropped and resized, which conditions that are images need."""
         raise UserError("", self.name, "takes conditions that are images of arrays alone")
+
+
+def read_array(file: Path, key: str) -> NDArray[Any]:
+    """The numbers in a .npy file that ``key`` names. Raises UserError for another file, OSError as `open_file`."""
+    with suppress(ValueError, EOFError), open_file(file) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        if array.dtype.kind in "buif":
+            return array
+    raise UserError(key, file, "is no array of numbers", "write one with np.save")
 
 
 def checked_conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from unstir.data import pack
 from unstir.data.folder import arrange
 from unstir.data.images import Shape
 from unstir.data.listing import list_folder
+from unstir.data.source import read_array
 from unstir.edit.editing import finished
 from unstir.edit.edits import filled
 from unstir.edit.files import Box, read_mask
@@ -115,12 +116,9 @@ def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tens
         files = arrange(list_folder(mask).entries, 0.0, 0).items  # in the order in which images are packed
         keep = torch.cat([torch.ones(0, *size) > 0, *(read_mask(mask / file, None, None, size) for file in files)])
     elif mask is not None and mask.suffix.lower() == ".npy":
-        try:
-            holes = torch.from_numpy(np.load(mask, allow_pickle=False) != 0)
-        except (ValueError, EOFError):
-            raise UserError("mask", mask, "is no NumPy array", "write it with np.save") from None
-        holes = holes[None] if holes.ndim == 2 else holes
-        keep = ~(holes[:, None] if holes.ndim == 3 else holes)
+        keep = torch.from_numpy(read_array(mask, "mask") == 0)
+        keep = keep[None] if keep.ndim == 2 else keep
+        keep = keep[:, None] if keep.ndim == 3 else keep
     else:
         keep = read_mask(mask, box, None, size)
     _check_masks(keep, shape, "mask", mask)

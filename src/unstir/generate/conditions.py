@@ -4,13 +4,13 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unstir.data.decoding import decoded
 from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, as_float32
+from unstir.data.source import read_array
 from unstir.errors import UserError
 from unstir.parts import is_numeral
 from unstir.runs.model import Model
@@ -33,11 +33,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
         with open_file(path) as file:
             rows = _rows(list(csv.reader(file.read().decode("utf-8-sig", "replace").splitlines())), text)
     elif path.suffix == ".npy":
-        try:
-            with open_file(path) as file:
-                rows = torch.from_numpy(as_float32(np.load(file, allow_pickle=False)))
-        except (ValueError, EOFError):
-            raise UserError("condition", path, "holds no array of numbers") from None
+        rows = torch.from_numpy(as_float32(read_array(path, "condition")))
     elif not path.exists():
         raise UserError("condition", text, "is neither numbers nor a file")
     else:

@@ -42,25 +42,8 @@ _SAME = {"layers_per_block": "num_blocks", "norm_num_groups": "groups"} | {
     name: name for name in ("in_channels", "dropout", "norm_eps", "freq_shift", "flip_sin_to_cos", "downsample_padding")
 }
 """Settings of UNet2DModel that ours has under another name or the same."""
-_DEFAULTS = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "freq_shift": 0,
-    "flip_sin_to_cos": True,
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (224, 448, 672, 896),
-    "layers_per_block": 2,
-    "downsample_padding": 1,
-    "dropout": 0.0,
-    "attention_head_dim": 8,
-    "norm_num_groups": 32,
-    "norm_eps": 1e-5,
-    "num_class_embeds": None,
-    "num_train_timesteps": None,
-    "attn_norm_num_groups": None,
-}
-"""What UNet2DModel takes where a file leaves a setting out."""
+_LATER = {"dropout": 0.0, "num_class_embeds": None, "num_train_timesteps": None, "attn_norm_num_groups": None}
+"""Settings that UNet2DModel did not have from the first, with its defaults; the others are in every file."""
 
 
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
@@ -92,7 +75,7 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
 
 def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
     """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
-    given = {key: allowed[0] for key, allowed in _FIXED.items()} | _DEFAULTS | dict(settings)
+    given = {key: allowed[0] for key, allowed in _FIXED.items()} | _LATER | dict(settings)
     for key, allowed in _FIXED.items():
         known_setting(given, key, allowed)
     widths, attention = list(given["block_out_channels"]), _attention(given)
