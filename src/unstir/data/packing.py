@@ -15,7 +15,7 @@ import torch
 from unstir.data.disk import require_space, usable_path
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import NAMES, Options, Plan, Source, joint_digest
-from unstir.data.store import Store, Writer, is_store, publish, staging_folder
+from unstir.data.store import Store, Writer, arrays, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
 from unstir.parts import Option, is_own, make
 from unstir.pixels import HALF
@@ -105,18 +105,16 @@ def _pack(origin: Source[Any], staging: Path, out: Path, check: Callable[[Plan],
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
     check(plan)
-    total = sum(plan.counts.values())
-    size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
-    needed = total * (size + 8 * bool(plan.classes)) + (1 << 16)
-    require_space(staging, needed)
-    classes = list(map(printable, plan.classes))
-    scale = _scale(origin.options.scale, plan)
-    known = {"shape": plan.shape, "classes": classes, "condition": list(plan.condition)}
-    with Writer(staging / "store", {**known, "scale": scale or [[-1, 1]] * plan.is_float}) as writer:
+    classes, scale = list(map(printable, plan.classes)), _scale(origin.options.scale, plan)
+    known: dict[str, Any] = {"shape": plan.shape, "classes": classes, "condition": list(plan.condition)}
+    known["scale"] = scale or [[-1, 1]] * plan.is_float
+    planned = arrays(staging, {**known, "counts": plan.counts}).values()
+    require_space(staging, sum(array.length for array in planned) + (1 << 16))
+    with Writer(staging / "store", known) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
-                count(writer.done, total)
+                count(writer.done, sum(plan.counts.values()))
         scale = scale or (_ranges(writer) if plan.is_float else [])
         content = writer.finish(scale)
     if origin.stamp() != stamp:

@@ -46,15 +46,12 @@ def is_named(source: str) -> bool:
 
 
 class Chunk(NamedTuple):
-    """Consecutive images of one split."""
+    """Consecutive images of one split, and what is known of the n of them that are kept."""
 
     split: str
-    pixels: NDArray[Any]  # [n, C, H, W], uint8 or float32
+    group: Group
     labels: NDArray[np.int64] | None  # [n]
-    refused: Sequence[tuple[str, str]] = ()  # (path, reason)
-    notes: Sequence[tuple[str, str]] = ()  # (text, path)
-    digest: str = ""  # of the source's own bytes, where its hash is not known beforehand
-    conditions: NDArray[np.float32] | None = None  # [n, K] or [n, C', H, W]
+    conditions: NDArray[np.float32] | None  # [n, K] or [n, C', H, W]
 
 
 @dataclass(frozen=True)
@@ -183,8 +180,7 @@ class Source(ABC, Generic[_Item]):
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
             mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
             raise UserError("", self.name, none, mend)
-        known = self.size and self.channels
-        shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
+        shape = (self.channels, *self.size) if self.size and self.channels else self._common_shape(arranged.items)
         notes = [*arranged.notes]
         if arranged.classes and all(map(str.isdecimal, arranged.classes)) and not self.has_names:
             notes.append((NUMBERED, self.name))
@@ -227,15 +223,14 @@ class Source(ABC, Generic[_Item]):
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
-                labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
                 kept = [first + place for place in group.kept]
-                conditions = None if arranged.conditions is None else self._conditions(arranged, kept, shape)
-                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest, conditions)
+                labels = None if arranged.labels is None else arranged.labels[kept]
+                yield Chunk(split, group, labels, self._conditions(arranged, kept, shape))
 
-    def _conditions(self, arranged: Arrangement[_Item], places: Sequence[int], shape: Shape) -> NDArray[np.float32]:
-        """Those of some images; where they are images, cropped and resized as what they describe."""
-        rows: NDArray[np.float32] = arranged.conditions[places]  # type: ignore[index]
-        if rows.ndim == 2:
+    def _conditions(self, arranged: Arrangement[_Item], places: list[int], shape: Shape) -> NDArray[np.float32] | None:
+        """Those of some images, if any; where they are images, cropped and resized as what they describe."""
+        rows = None if arranged.conditions is None else arranged.conditions[places]
+        if rows is None or rows.ndim == 2:
             return rows
         sides, whose = [self.sides(arranged.items[place]) for place in places], f"the condition of {self.name}"
         fitted = [_fitted(row, of, shape[1:], whose) for row, of in zip(rows, sides, strict=True)]

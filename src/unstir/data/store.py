@@ -290,19 +290,20 @@ class Writer:
 
     def write(self, chunk: "Chunk") -> None:
         """Append one chunk."""
-        self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
+        group = chunk.group
+        self._files[chunk.split, "images"].write(np.ascontiguousarray(group.pixels).data)
         if chunk.labels is not None:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
         if chunk.conditions is not None:
             self._files[chunk.split, "conditions"].write(np.ascontiguousarray(chunk.conditions, "<f4").data)
-        if self._about["scale"] and chunk.split == "train" and len(chunk.pixels):
-            self.low = np.fmin(self.low, np.fmin.reduce(chunk.pixels, (0, 2, 3)))
-            self.high = np.fmax(self.high, np.fmax.reduce(chunk.pixels, (0, 2, 3)))
-        self.rows[chunk.split] += len(chunk.pixels)
-        self.done += len(chunk.pixels) + len(chunk.refused)
-        self.refused += chunk.refused
-        self.notes += chunk.notes
-        self.digests += [chunk.digest] if chunk.digest else []
+        if self._about["scale"] and chunk.split == "train" and group.kept:
+            self.low = np.fmin(self.low, np.fmin.reduce(group.pixels, (0, 2, 3)))
+            self.high = np.fmax(self.high, np.fmax.reduce(group.pixels, (0, 2, 3)))
+        self.rows[chunk.split] += len(group.kept)
+        self.done += len(group.kept) + len(group.refused)
+        self.refused += group.refused
+        self.notes += group.notes
+        self.digests.append(group.digest)
 
     def finish(self, scale: list[list[float]]) -> str:
         """Write the headers, now that the lengths are known, and sync all of it; the content hash."""

@@ -1,4 +1,4 @@
-"""Whether what was written computes what the network does: on inputs that neither of them saw before."""
+"""Whether what was written computes what the network does, on fresh inputs."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -26,7 +26,7 @@ def is_folder_of_diffusers(folder: Path) -> bool:
 
 
 def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
-    """The model in a folder, and the SHA-256 (hex) of its weights. UserError, naming it, for what has no equal here."""
+    """The model in a folder, and the SHA-256 (hex) of its weights. UserError that names what has no equal here."""
     unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
     if unet is None:
         raise UserError("", folder, "has neither unet/config.json nor config.json", "name the folder of a pipeline")
@@ -66,7 +66,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
-    """(H, W) of an image: what the file says, or where it is silent what was asked for."""
+    """(H, W) of an image, as the file says or, where it is silent, as was asked."""
     given = asked.of_silent(*["size"] * (sample_size is None))
     if sample_size is None and not given:
         raise UserError("", file, "does not say how large images are (sample_size)", {"size": 32})
@@ -78,7 +78,7 @@ def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
 
 
 def _kept(folder: Path) -> dict[str, Any]:
-    """What `unstir export` wrote of the labels and the scale; nothing where it did not write the folder."""
+    """What `unstir export` wrote of the labels and the scale, if it did."""
     if not (folder / KEPT).is_file():
         return {}
     kept = _json(folder / KEPT)

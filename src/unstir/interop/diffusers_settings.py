@@ -74,7 +74,7 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
 
 
 def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
-    """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
+    """The config of our network that equals a UNet2DModel of these settings; UserError for what it has not, by name."""
     given = {key: allowed[0] for key, allowed in _FIXED.items()} | _LATER | dict(settings)
     for key, allowed in _FIXED.items():
         known_setting(given, key, allowed)
@@ -101,7 +101,7 @@ def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
 
 
 def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
-    """The levels with attention; UserError for other blocks, or where a level has it on one way alone."""
+    """The levels with attention; UserError for other blocks, or for one way alone."""
     down, up = list(given["down_block_types"]), list(given["up_block_types"])[::-1]
     for key in ("down_block_types", "up_block_types"):
         for block in given[key]:
@@ -269,7 +269,7 @@ def spacing_there(chain: Chain) -> str:
 
 
 def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain, list[str]]:
-    """The process, the chain and notes of what differs, by diffusers' settings; UserError for a process not of ours."""
+    """The process, the chain and notes of what differs, by diffusers' settings; UserError for another process."""
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
     if name == "DDPMScheduler":
@@ -291,7 +291,7 @@ def _betas(diffusion: DiffusionConfig) -> Tensor:
 
 
 def _check_float32(diffusion: DiffusionConfig) -> None:
-    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables: where steps are below 1e-5 or so."""
+    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables, as by steps below 1e-5 or so."""
     betas = _betas(diffusion)
     ours, theirs = -torch.expm1(torch.log1p(-betas).cumsum(0)), 1 - (1 - betas.float()).cumprod(0)
     off = (theirs / ours - 1).abs()
@@ -326,7 +326,7 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
 
 
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
-    """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
+    """How a pipeline with this scheduler samples, as nearly as a chain can, and notes on the rest."""
     sampler, steps = _SAMPLERS.get(name, ("ancestral", 0))
     of_solver, multistep = _OF.get(name, {}), _OF.get(name, {}).keys() >= _MULTISTEP.keys()
     notes = [] if name in _SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]

@@ -31,7 +31,7 @@ Writer = Callable[[Path], Network]  # writes into a folder, and returns the netw
 
 @dataclass(frozen=True)
 class Exported:
-    """The ``folder`` written, and the largest difference of outputs on fresh inputs, in parts of the largest output."""
+    """The ``folder`` written, and the ``error``: the largest difference of outputs, in parts of the largest output."""
 
     folder: Path
     error: float
@@ -119,7 +119,7 @@ def _safetensors(model: Model, name: str) -> Writer:
 
 
 def slim(model: Model, run: Run) -> Checkpoint:
-    """The weights of a model as a run keeps them to sample from, with its errors by time where they were measured."""
+    """The weights of a model as a run keeps them to sample from, with its errors by time, if they were measured."""
     tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
     tensors |= {} if model.errors is None else {"errors": model.errors}
     kind: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}

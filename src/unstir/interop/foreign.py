@@ -58,7 +58,7 @@ class Asked:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Every UserError of this block says that the mistake is in the ``source``; what damage raises becomes one."""
+    """Every UserError of this block has its place in the ``source``; what damage raises becomes one."""
     try:
         yield
     except UserError as error:

@@ -117,7 +117,7 @@ def shown_chain(model: Model) -> Chain:
 
 
 def _in_words(chain: Chain) -> str:
-    """All that decides what the chain draws, but for the seed: what is not said has its default."""
+    """All that decides what the chain draws beside the seed: what is not said has its default."""
     names = "guidance", "guidance_low", "guidance_high", "threshold", "clip"
     unusual = [f"{name}={short(value)}" for name in names if (value := getattr(chain, name)) != DEFAULTS[name]]
     drawn = f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}"

@@ -59,7 +59,7 @@ def _name(condition: Tensor) -> str:
 
 
 class _Unaugmented(nn.Module):
-    """A network as sampling calls it, which gives it the zeros of images that were not augmented."""
+    """A network that is given the zeros of images that were not augmented, as sampling does."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def on_onnxruntime(model: Model) -> Model:
 
 
 def _description(model: Model) -> dict[str, Any]:
-    """What a file says of its model: the weights by their hash, the settings, and what `sample.py` draws with."""
+    """What a file says of its model: the hash of its weights, its settings, and what `sample.py` needs."""
     labels, named = model.labels, dict[str, Any]()
     if labels.count:
         named = {"classes": list(labels.names), "has_null": labels.has_null}

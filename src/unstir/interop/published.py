@@ -69,7 +69,7 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
 def write_repository(
     model: Model, name: str, folder: Path, licence: str = "", data_licence: str = ""
 ) -> tuple[str, ...]:
-    """Write the files of a repository called ``name`` to a new folder, and return notes on what is not among them."""
+    """Write the files of a repository called ``name`` to a new folder; notes on what is not among them."""
     run, notes = Run.open(model.run), list[str]()
     try:
         export(model, "diffusers", folder)
@@ -91,7 +91,7 @@ def write_repository(
 
 
 def public(config: Config) -> Config:
-    """A config without the places of the machine that it was made on: of each path the last part alone, no tracker."""
+    """A config without the places of its machine: of each path the last part alone, and no tracker."""
 
     def last(text: str) -> str:
         return Path(text).name
@@ -104,7 +104,7 @@ def public(config: Config) -> Config:
 
 
 def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation]) -> None:
-    """Write a run of one saved step, that of the ``model``, into a folder, with ``figures`` and a grid, samples.png."""
+    """Write a run of the ``model``'s step alone into a folder, with ``figures`` and a grid, samples.png."""
     published = Run.begin(public(run.config), folder / "run", run.data, run.conditions)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
