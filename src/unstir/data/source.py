@@ -213,7 +213,7 @@ class Source(ABC, Generic[_Item]):
         unreadable, most, earlier = list[str](), max(_UNREADABLE, len(arranged.items) // 100), arranged.refused
         requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
         with closing(self.groups(requests, shape)) as groups:
-            for (split, first, stop), group in zip(ranges, groups, strict=True):
+            for (split, first, _), group in zip(ranges, groups, strict=True):
                 refused, earlier = [*earlier, *group.refused], ()
                 unreadable += [f"{path} ({why})" for path, why in refused if why.startswith(UNREADABLE)]
                 if len(unreadable) > most:

@@ -129,13 +129,13 @@ class Editing:
         return model.condition(indices // MOST, given=given)
 
     def guided(self, indices: Tensor) -> Denoise:
-        """The denoiser for the job's condition, guided and clamped as the chain says, for results by their indices."""
+        """The denoiser for results by their indices, told the condition, guided and clamped as the chain says."""
         condition = self.condition(indices)
         denoise, weak = self.model.denoise(condition), self.model.away_from(condition)
         return steered(denoise, self.chain, self.model.process, weak, indices)
 
     def of_class(self, label: int | None) -> Denoise:
-        """The denoiser for one label, or the job's first condition, clamped as the chain says, for any batch."""
+        """The denoiser of any batch for one label, or the job's first condition, clamped as the chain says."""
 
         def denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
             first = torch.zeros(len(x_t), dtype=torch.int64, device=x_t.device)

@@ -28,7 +28,7 @@ GREY = 128  # the pixels that stand for what is to be filled in
 
 
 def preview(model: Model, image: Picture) -> tuple[Image, list[str]]:
-    """The part of a picture that an edit takes, as large as there is detail, and what is done to it, in words."""
+    """The part of a picture that an edit takes (`shown`), and what is done to it, in words."""
     _picture(model, image)
     return shown(image, model.shape), notes_on(image, model.shape)
 

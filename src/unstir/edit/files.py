@@ -23,9 +23,9 @@ from unstir.runs import sidecar
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 MOST_COLOURED = 0.01  # of a mask's pixels; a few are what lossy files leave
-ONE_COLOUR = 32  # a channel of paint varies by less, of 255; lossy files leave some of it
+ONE_COLOUR = 32  # levels of 255: a channel of paint varies by less, in lossy files too
 SHOWN = 512  # pixels a side of a picture that is shown to be edited
-LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
+LONGEST = 60  # characters of each of two parts of a file's name
 
 
 def read_image(picture: Picture, shape: Shape) -> Tensor:
@@ -47,7 +47,7 @@ def notes_on(picture: Picture, shape: Shape) -> list[str]:
 
 
 def shown(picture: Picture, shape: Shape) -> Image:
-    """The part of a picture that is edited, enlarged by no more than the picture allows: at most `SHOWN` pixels."""
+    """The part of a picture that is edited, as large as its detail allows, and at most `SHOWN` pixels."""
     C, H, W = shape
     whole = to_picture(torch.tensor(decoded(picture, None, C).pixels))
     most = min(SHOWN // max(H, W), int(centre(*whole.size, (H, W))[1]) // H)

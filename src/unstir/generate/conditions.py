@@ -20,7 +20,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
     """Conditions for a `Job`, in the units of the data: float32 [K] or [N, K], or [N, C', H, W]; None without a text.
 
     The text is numbers (`of_numbers`), or names a .csv file with a row an image, a .npy file, a picture, or a folder of
-    pictures, which are taken in the order of their names. Raises UserError for what cannot be read or does not fit.
+    pictures in the order of their names. Raises UserError for what cannot be read or does not fit.
     """
     if text is None:
         return None
@@ -43,10 +43,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
 
 
 def of_numbers(numbers: Sequence[float], model: Model) -> Tensor:
-    """What numbers stand for: a vector, float32 [K], or image number i of those that the run keeps, [C', H, W].
-
-    Raises UserError for another number of an image.
-    """
+    """A vector, float32 [K], or image i of those that the run keeps, [C', H, W]; UserError where there is none."""
     if model.conditions is None or not model.conditions.is_image:
         return torch.tensor(numbers)
     kept = model.conditions.kept

@@ -68,7 +68,7 @@ def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None
 def steps(
     model: Model, job: Job, begin: int, on_step: Callable[[], None] | None = None
 ) -> tuple[range, Iterator[Step]]:
-    """(indices, steps) of the batch that begins at an image's number: a whole one, but for a job of less."""
+    """(indices, steps) of the batch that begins at an image's number: a whole one, unless the job is of less."""
     computed = range(begin, begin + min(job.batch_size, job.num))
 
     def taken() -> Iterator[Step]:

@@ -68,7 +68,7 @@ def save_images(
         del alike[name]
     group.agree(alike, "start all with the same options and weights")
     todo: dict[str, Any] = group.of_first(_begun(model, job, out, format) if group.is_first else {})
-    seen = group.of_all((out / SETTINGS).exists())  # by all before one may end in an error, and take the folder away
+    seen = group.of_all((out / SETTINGS).exists())  # before one may end in an error, and take the folder away
     if not all(seen):
         blind = Alone(seen.index(False), group.size)
         raise UserError("out", out, f"is not seen by {blind}", "name a folder on a disk that all processes share")
@@ -105,14 +105,14 @@ def _form(model: Model, format: str | None) -> str:
 
 
 def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
-    """Save a picture that can be drawn again: a kill leaves it whole or absent, a power cut may lose it."""
+    """Save a picture that can be drawn again: whole or absent after a kill, perhaps lost in a power cut."""
     with writing(path):
         picture.save(partial / path.name, format="png", pnginfo=with_words(weights=model.hashes))
         (partial / path.name).replace(path)
 
 
 def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
-    """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
+    """How the job in a folder is done, where missing batches begin, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
@@ -155,11 +155,11 @@ def grid_of(model: Model, job: Job, images: Tensor) -> Image:
 
 @contextmanager
 def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
-    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder of its ``own``."""
+    """Where a job fails before any image was made, leave no settings, and no folder of its ``own``."""
     try:
         yield
     except Exception:
-        with suppress(OSError):  # another process has done it, or is still there, with a staging folder
+        with suppress(OSError):  # another process has done it, or has a staging folder there
             if {path.name for path in out.iterdir()} <= {SETTINGS}:
                 (out / SETTINGS).unlink(missing_ok=True)
                 if own:
@@ -169,7 +169,7 @@ def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
 
 @contextmanager
 def computing_with(threads: int) -> Iterator[None]:
-    """Torch with so many threads, on which the last bits of an image depend; its own number again afterwards."""
+    """Torch with so many threads in this block: the last bits of an image depend on them."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -179,12 +179,12 @@ def computing_with(threads: int) -> Iterator[None]:
 
 
 def settings_in(out: Path) -> dict[str, Any]:
-    """The settings of the images in a job's folder, as `settings_of` has them; UserError where they are broken."""
+    """The settings of a job's folder, as `settings_of` has them. Raises UserError where they are broken."""
     return {key: value for key, value in _read(out).items() if key not in (*sidecar.RECORD, CLASSES, HASH)}
 
 
 def classes_in(out: Path) -> tuple[str, ...]:
-    """The names of the classes that a folder was asked for; none where it says none. UserError as `settings_in`."""
+    """The names of all classes in the settings of a job's folder, if any. UserError as `settings_in`."""
     return tuple(_read(out).get(CLASSES, ()))
 
 
@@ -201,7 +201,7 @@ def image_path(out: Path, index: int) -> Path:
 
 
 def _missing(out: Path, job: Job, model: Model, format: str) -> list[int]:
-    """Where the batches begin of which an image is missing, broken or of other weights. UserError where it has more."""
+    """Where batches begin that lack an image, or have a broken one or of other weights. UserError for more images."""
     present, whole = _in_arrays(out, job, model) if format == "npy" else _in_files(out, model)
     if (last := max(present, default=-1)) >= job.num:
         more = {"num": last + 1} if last < len(present) else f"remove {image_path(out, last).name}"
@@ -212,7 +212,7 @@ def _missing(out: Path, job: Job, model: Model, format: str) -> list[int]:
 
 
 def _in_files(out: Path, model: Model) -> tuple[set[int], set[int]]:
-    """The numbers of the images that are there as files, and of those that are whole and of the model's weights."""
+    """The numbers of the images that are files, and of those that are whole and of the model's weights."""
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     paths = {int(path.stem): path for path in numbered if path == image_path(out, int(path.stem))}
     whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
@@ -220,7 +220,7 @@ def _in_files(out: Path, model: Model) -> tuple[set[int], set[int]]:
 
 
 def _in_arrays(out: Path, job: Job, model: Model) -> tuple[set[int], set[int]]:
-    """The numbers of the images that the array has, and of these and those of whole batches."""
+    """The numbers of the images in the array, and of these and those in whole batches."""
     array = _array(out)
     present = set(range(0 if array is None else len(array)))
     parts = (part for part, images in arrays.batches(out, job, model).items() if images is not None)
@@ -228,7 +228,7 @@ def _in_arrays(out: Path, job: Job, model: Model) -> tuple[set[int], set[int]]:
 
 
 def _array(out: Path) -> NDArray[np.generic] | None:
-    """The array of a job's folder; None where there is none, and where it is another than the settings say."""
+    """The array of a job's folder; None without one, and for another than the settings name."""
     file = out / arrays.ARRAY
     if not file.exists():
         return None
@@ -271,7 +271,7 @@ def _check_free(out: Path) -> None:
 
 
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> dict[str, Any]:
-    """Make the folder this job's, and return how it was begun; UserError where it is of other settings or weights."""
+    """Make the folder this job's, and say how it was begun; UserError where it is of other settings or weights."""
     file = out / SETTINGS
     make_folder(out)
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
@@ -304,7 +304,7 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
 
 
 def settings_of(model: Model, job: Job) -> dict[str, Any]:
-    """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
+    """What decides the pixels of an image: the job without its length, network, process, weights, and machine."""
     settings = _asked(model, job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
     settings["class"] = None if job.label is None else model.labels.names[job.label]
@@ -313,7 +313,7 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 
 
 def name_of(model: Model, job: Job) -> str:
-    """A folder name of its own for all images of these settings, whatever their number and batches."""
+    """The name of a folder for all images of these settings, whatever their number and batches."""
     settings, known = _asked(model, replace(job, num=0, batch_size=0)), model.provenance()
     settings |= {key: known[key] for key in ("step", "ema", "guide")}
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
@@ -324,7 +324,7 @@ def name_of(model: Model, job: Job) -> str:
 
 
 def _asked(model: Model, job: Job) -> dict[str, Any]:
-    """A job as JSON has it, without shares where there are none and what has no effect; of conditions their hash."""
+    """A job as JSON has it, without what has no effect; of conditions their hash."""
     settings = dataclasses.asdict(replace(job, condition=None)) | {"chain": job.chain.in_effect()}
     shares, _ = list(settings.pop("shares")), settings.pop("condition")
     conditions = {} if model.conditions is None else {"condition": model.conditions.hash(job.condition)}

@@ -39,7 +39,7 @@ def trajectory(model: Model, job: Job, shown: int, limit: int) -> list[Frame]:
 def save_trajectories(
     model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int | None
 ) -> None:
-    """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
+    """Draw the first images of the folder once more, and write their trajectories."""
     stages = stages or STAGES
     settings = settings_in(folder)
     with computing_with(settings["threads"]):
