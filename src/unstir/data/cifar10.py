@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009) from its official archives, or from the folder that one was unpacked to.
 
 The binary archive holds records of 1 label byte and 3,072 pixel bytes, [C, H, W]; the python archive holds pickles,
-which become the same records (see unpickle.py). Either is hashed before a member is read; nothing is unpacked.
+which become the same records. Either is hashed before a member is read; nothing is unpacked.
 """
 
 import tarfile

@@ -58,10 +58,9 @@ def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | N
     if len(names) != len(classes):
         return None
     ours, theirs = ([_canonical(printable(name)) for name in listed] for listed in (names, classes))
-    alike = [[plain(name) for name in listed] for listed in (names, classes)]
     same = sorted(ours) == sorted(theirs)
     numbers = any(all(map(str.isdecimal, listed)) for listed in (ours, theirs))
-    if alike[0] == alike[1] or (numbers and not same):
+    if [*map(plain, names)] == [*map(plain, classes)] or (numbers and not same):
         return tuple(range(len(ours)))
     return tuple(map(theirs.index, ours)) if same and len(set(ours)) == len(ours) else None
 

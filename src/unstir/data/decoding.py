@@ -3,8 +3,7 @@
 Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Group`),
 then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 
-Processes of multiprocessing would run the script of the user a second time, unless that has an
-`if __name__ == "__main__"`.
+Processes of multiprocessing would run the user's script again, unless it has an `if __name__ == "__main__"`.
 """
 
 import json

@@ -31,7 +31,6 @@
 
 import hashlib
 import io
-import itertools
 import struct
 import warnings
 from collections.abc import Iterable
@@ -40,7 +39,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, ImageColor
+from PIL import ExifTags, Image, ImageColor
 
 from unstir.progress import sized
 
@@ -208,10 +207,8 @@ def convert(image: Image.Image, size: Sides | None, channels: int, notes: list[s
 
 
 def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
-    if channels == 1 and image.mode == "RGB":
-        pairs = itertools.combinations(image.split(), 2)
-        if max(np.asarray(ImageChops.difference(*pair)).max() for pair in pairs) > _GREY_ENOUGH:
-            notes.append(COLOUR_LOST)
+    if channels == 1 and image.mode == "RGB" and np.ptp(np.asarray(image), axis=2).max() > _GREY_ENOUGH:
+        notes.append(COLOUR_LOST)
     return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 
 

@@ -18,7 +18,7 @@ BESIDE = frozenset(("metadata.csv", "metadata.jsonl", "dataset.json"))
 """Files that give the images beside them their labels."""
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _IGNORED_HIDDEN = "hidden file ignored"
-_SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings
+_SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside these
 _DRAWN = "000000.png", "settings.json"
 
 

@@ -46,7 +46,7 @@ def pack(
 
     - source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME",
       a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an
-      object of the library datasets. docs/data.md has the table.
+      object of the library datasets (docs/data.md).
     - size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
     - channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None: 1 of mnist and digits, these, 3 of else.
     - held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
@@ -56,8 +56,8 @@ def pack(
     - conditions: file of numbers for each image of a folder, zip or tar: a table with file_name, or .npy [N, K].
     - strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
-    Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
-    the arguments and the source, OSError for what the disk refuses.
+    After a kill the same call begins again, with the same bytes. Raises UserError for every mistake in the arguments
+    and the source, OSError for what the disk refuses.
     """
     downloads = usable_path(download_dir or Path(out).parent)
     rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), str(conditions)

@@ -36,12 +36,12 @@ _CHUNK_BYTES = 1 << 22
 
 NAMES = tuple(OURS["source"])
 """The data sets that are known by name."""
-UNKNOWN = "unknown"  # the licence of data whose source says none
-PREFIX = "hf:"  # of the name of a data set on the Hub
+UNKNOWN = "unknown"  # the licence of data that has none
+PREFIX = "hf:"  # of a data set on the Hub
 
 
 def is_named(source: str) -> bool:
-    """Whether a source is a data set with a name, or MODULE:NAME, and no path."""
+    """Whether a source is a data set's name, or MODULE:NAME, and no path."""
     return source in NAMES or source.startswith(PREFIX) or is_own(source)
 
 
@@ -166,11 +166,11 @@ class Source(ABC, Generic[_Item]):
             digests = [file_sha256(file) for file in self.files]
             return digests[0] if len(digests) == 1 else joint_digest(digests)
         arranged = self.arranged
-        requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
+        requests = [[arranged.items[place] for place in part] for _, part in self._parts(arranged, shape)]
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
-        """What there is to pack, with the common shape; may download, and unpack into folders in ``staging``."""
+        """What there is to pack, with the common shape; may download, and unpack into ``staging``."""
         arranged = self.arranged
         if (given := self.options.conditions) and self.kind not in ("folder", "zip"):
             raise UserError("conditions", given, "is for a folder, zip or tar of images", "pack them in one .npz file")
@@ -191,12 +191,12 @@ class Source(ABC, Generic[_Item]):
         source_hash = self.source_hash(shape) if self.hashes_files else None
         return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
-    def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
-        """Chunks as (split, first, last + 1), of one split, 256 images, 4 MiB of pixels and 4 MiB of files at most."""
+    def _parts(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, range]]:
+        """The places of chunks, each of one split, and at most 256 images, 4 MiB of pixels and 4 MiB of files."""
         pixels, total, num_train = math.prod(shape), len(arranged.items), arranged.num_train
         rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // pixels, _CHUNK_BYTES // self.item_bytes))
         cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-        return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
+        return [("train" if a < num_train else "held_out", range(a, b)) for a, b in pairwise(cuts)]
 
     def _common_shape(self, items: Sequence[_Item]) -> Shape:
         first = ""
@@ -209,11 +209,11 @@ class Source(ABC, Generic[_Item]):
         raise UserError("", self.name, f"has no image among {len(items)}, such as {first}")
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
-        ranges = self._ranges(arranged, shape)
+        parts = self._parts(arranged, shape)
         unreadable, most, earlier = list[str](), max(_UNREADABLE, len(arranged.items) // 100), arranged.refused
-        requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
+        requests = [[arranged.items[place] for place in part] for _, part in parts]
         with closing(self.groups(requests, shape)) as groups:
-            for (split, first, _), group in zip(ranges, groups, strict=True):
+            for (split, part), group in zip(parts, groups, strict=True):
                 refused, earlier = [*earlier, *group.refused], ()
                 unreadable += [f"{path} ({why})" for path, why in refused if why.startswith(UNREADABLE)]
                 if len(unreadable) > most:
@@ -223,7 +223,7 @@ class Source(ABC, Generic[_Item]):
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
-                kept = [first + place for place in group.kept]
+                kept = [part[place] for place in group.kept]
                 labels = None if arranged.labels is None else arranged.labels[kept]
                 yield Chunk(split, group, labels, self._conditions(arranged, kept, shape))
 
@@ -237,7 +237,7 @@ class Source(ABC, Generic[_Item]):
         return np.array(fitted, np.float32).reshape(len(places), rows.shape[1], *shape[1:])
 
     def sides(self, item: _Item) -> Sides:
-        """(H, W) of an image before it is cropped and resized, which conditions that are images need."""
+        """(H, W) of an image before it is cropped and resized, for conditions that are images."""
         raise UserError("", self.name, "takes conditions that are images of arrays alone")
 
 

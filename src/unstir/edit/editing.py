@@ -66,7 +66,7 @@ class Editing:
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
         if not 1 <= job.num <= MOST:
-            raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
+            raise UserError("num", job.num, f"must be 1 to {MOST}", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
         if chain.times and chain.times[-1]:
@@ -102,7 +102,7 @@ class Editing:
         follow, by their numbers. ``besides`` says what guidance added, where that is not what it adds to the chain.
         """
         named = [label for label in options.get("labels") or [self.job.label] if label is not None]
-        conditions, given_condition = self.model.conditions, self.job.condition
+        known, condition = self.model.conditions, self.job.condition
         settings = {
             "edit": edit,
             **{kind: _recorded(picture) for kind, picture in files.items()},
@@ -110,7 +110,7 @@ class Editing:
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
-            "condition": conditions.hash(given_condition) if conditions and given_condition is not None else None,
+            "condition": known.hash(condition) if known and condition is not None else None,
             "classes": [self.model.labels.names[label] for label in named],
             "chain": self.chain.in_effect(),
             **self.model.provenance(),

@@ -94,8 +94,7 @@ def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
     """Images of a folder or NumPy file as the data would hold them, [N, C, H, W], and an .npz file's conditions."""
     shape, depth = model.shape, "float" if model.data.scale.is_float else "8"
     with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"size": shape[1:], "channels": shape[0], "depth": depth}
-        store = pack(path, Path(folder) / "images", held_out=0.0, **options)
+        store = pack(path, Path(folder) / "images", size=shape[1:], channels=shape[0], depth=depth, held_out=0.0)
         if store.refused:
             raise UserError("", store.refused[0][0], f"cannot be filled in: {store.refused[0][1]}").at(path)
         images, described = store.together("images"), store.together("conditions")
@@ -106,8 +105,8 @@ def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
 def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:
     """What to keep of images of a shape [N, C, H, W], bool [N or 1, 1 or C, H, W]: all but the ``box`` or a mask.
 
-    That is a picture for all, as `read_mask` takes it, a folder with one for each in their order, or a NumPy array
-    [H, W], [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None without any.
+    That is a picture for all, as `read_mask` takes it, a folder with one for each in their order, or an array [H, W],
+    [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None without any.
     """
     size: Shape = (1, shape[2], shape[3])
     if mask is None and box is None:

@@ -57,9 +57,9 @@ def save_images(
     As ``format`` "npy" they are out/images.npy, in units of the data; None is that where a PNG file cannot hold them.
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    The processes of a ``group`` share the batches that are missing; how many images there are to be, and how, the first
-    one says. Raises UserError where the folder holds something else or more images, and as `sample_batches` does,
-    before anything is written, and where the processes were asked for different images or do not see one folder.
+    The processes of a ``group`` share the missing batches, as the first one says. Raises UserError before anything is
+    written: where the folder holds something else or more images, as `sample_batches` does, and where the processes
+    were asked for different images or do not see one folder.
     """
     check(model, job)
     format = _form(model, format)

@@ -226,9 +226,9 @@ _OF = {
 """Those of these solvers."""
 HEUN = "HeunDiscreteScheduler averages slopes in all steps; here the first and last average estimates of the image"
 SILENT = "at zero terminal SNR diffusers' solvers take abar_T as 2^-24, here it is 0"
-OWN_NOISE = "the noise of its steps is that of the seed here, so images are of the same distribution, not equal"
-WITHOUT_RUNGE_KUTTA = "PNDM with skip_prk_steps is ipndm here: its first and last steps differ from those of diffusers"
-DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
+OWN_NOISE = "its steps take the noise of the seed here, so images are of the same distribution, not equal"
+WITHOUT_RUNGE_KUTTA = "PNDM with skip_prk_steps is ipndm here, whose first and last steps differ"
+DDIM_STRIDES = "DDIMScheduler steps over T // steps times; here a step goes to the next time of the chain"
 _LINEAR = {"beta_1": 1e-4, "beta_T": 0.02}  # the options of our linear schedule, with their defaults
 _NEAR = 1e-5  # relative difference of betas that float32 explains
 

@@ -26,7 +26,7 @@ from unstir.runs.sections import DiffusionConfig
 from unstir.runs.toml import to_dict
 
 Target = Literal["diffusers", "onnx", "safetensors"]
-Writer = Callable[[Path], Network]  # writes into a folder, and returns the network that was read from there again
+Writer = Callable[[Path], Network]  # writes into a folder, and returns the network read from there again
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def export(model: Model, to: Target, folder: str | Path | None = None) -> Export
 
     "diffusers": DDPMPipeline and DDIMPipeline load it, and `unstir import`. "onnx": the network alone, for any batch.
     "safetensors": one slim file, as a run keeps them. Raises UserError, before anything is written, where the folder is
-    not empty or cannot be made, where that program has no such network, or the library is missing.
+    not empty or cannot be made, that program has no such network, or the library is missing.
     """
     writers = {"diffusers": _diffusers, "onnx": _onnx, "safetensors": _safetensors}
     if to not in writers:

@@ -14,7 +14,7 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _KEYS = re.compile(r"(?<=\S)\?\S+")  # in the query of an address
 NO_NAME = "is no name of a model on the Hugging Face Hub", "give OWNER/NAME"
 _FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
-FROM_CACHE = "without an answer from the Hub: the files that an earlier fetch left here, perhaps not all of them"
+FROM_CACHE = "without an answer from the Hub: the files of an earlier fetch, perhaps not all"
 
 
 def is_id(source: str) -> bool:

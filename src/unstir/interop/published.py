@@ -53,9 +53,9 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     The ``licence`` of the model is named as the Hub does ("apache-2.0"), that of the data in words; "" is not stated.
-    A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
-    the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
-    ``private`` is asked for; where the Hub refuses the rest, after.
+    A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, for a
+    name that is none, holds something else, or is public and to be ``private``, and without a login or a network;
+    after, where the Hub refuses the rest.
     """
     hub.check(name, NAME, private)
     with tempfile.TemporaryDirectory() as temporary:
@@ -124,8 +124,8 @@ def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation
 def pull(name: str, folder: str | Path | None = None) -> Imported:
     """Make a run of a model that `push` published: OWNER/NAME, or OWNER/NAME@REVISION.
 
-    It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
-    its files are damaged, and where neither network nor cache have it.
+    It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, in the
+    network or the cache, and where its files are damaged.
     """
     if is_run(Path(name)):
         raise UserError("", name, *IS_RUN)

@@ -1,4 +1,4 @@
-"""Weights in files of others: tensors by name, of safetensors or of torch.save, with the hash of the file."""
+"""Weights in files of others, of safetensors or of torch.save: tensors by name, with the hash of the file."""
 
 import subprocess
 import sys
