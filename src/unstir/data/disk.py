@@ -102,7 +102,7 @@ def sync_folder(folder: Path) -> None:
 def fetch(url: str, target: Path, sha256: str) -> None:
     """Download url to target unless it is there; a partial file `target.part` is continued, then checked, then renamed.
 
-    Raises UserError offline, when cut off, or when the content has another SHA-256.
+    Raises UserError offline, where it is cut off, and for another SHA-256.
     """
     if target.exists():
         return
@@ -149,7 +149,7 @@ def _continue(url: str, part: Path) -> None:
 
 
 def item_digest(path: str, data: bytes | None) -> bytes:
-    """Identify one file of the source: SHA-256 over its name and its content (None: unreadable)."""
+    """SHA-256 over the name and content of one file of the source (None: unreadable)."""
     content = b"unreadable" if data is None else hashlib.sha256(data).digest()
     return hashlib.sha256(path.encode("utf-8", "surrogateescape") + b"\0" + content).digest()
 

@@ -89,7 +89,7 @@ def _names(parts: Mapping[str, tuple[str, ...]], base: int, by_path: Mapping[str
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
-    """Count the folders that wrap everything: one folder at its level, with most images in folders of its own."""
+    """How many folders wrap all: each alone at its level, with most images in folders of its own."""
     depth = 0
     while paths and all(len(p) > depth + 1 and p[depth] == paths[0][depth] for p in paths):
         if 2 * sum(len(p) > depth + 2 for p in paths) <= len(paths):

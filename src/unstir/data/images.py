@@ -59,7 +59,7 @@ FOREIGN = frozenset((
     ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".tga", ".exr", ".hdr", ".ppm", ".pgm", ".pbm",
     ".pnm", ".ico", ".dng", ".cr2", ".nef", ".arw", ".fits", ".dds",
 ))  # fmt: skip
-"""Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
+"""Extensions of images that cannot be packed: such files are refused, not ignored."""
 
 UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
 OTHER_SHAPE = "of another shape:"  # the same, where no size is given
@@ -201,7 +201,7 @@ def as_float32(values: NDArray[Any], notes: list[str] | None = None) -> NDArray[
 
 
 def convert(image: Image.Image, size: Sides | None, channels: int, notes: list[str]) -> Decoded:
-    """An image of Pillow as `decode` makes it of the same pixels in a file, its ``notes`` added. Raises Refused."""
+    """An image of Pillow as `decode` makes it of the same pixels in a file; ``notes`` are added. Raises Refused."""
     check_pixels(*image.size)
     return _decoded(fit(_to_8_bit(image, notes, "white"), size, notes), channels, notes)
 

@@ -208,13 +208,13 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
 NARROW = 32  # levels of 255 from the darkest value to the lightest
-FAINT = 0.1  # standard deviation of the values in [-1, 1]; at 0.1 the SNR is 50 times less than for digits
+FAINT = 0.1  # standard deviation of the values in [-1, 1], where the SNR is 50 times less than for digits
 SPREAD = "spread the values over 0..255 before packing (12 bits in files of 16: times 16; a mask of 0 and 1: times 255)"
 _LOOKED_AT = 1 << 24  # bytes of images
 
 
 def weakness(least: int, most: int, std: float) -> str:
-    """What is wrong with images' range: ``least``, ``most`` in 0..255, ``std`` in units of [-1, 1]; "": nothing."""
+    """What is wrong with images' range: ``least``, ``most`` in 0..255, ``std`` in units of [-1, 1]; "" for nothing."""
     if most - least < NARROW:
         return "the images use a small part of the range"
     return "the images have hardly any contrast" if std < FAINT else ""

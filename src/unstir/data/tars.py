@@ -1,8 +1,8 @@
 """Images in tars, unpacked into the staging folder of the store and read as the folder they give.
 
 Several tars, and one in which an image has a label or another image beside it, are read as webdataset has them: files
-that share a name up to its first point are one sample. A tar with a link, a device or a name that leads out of it is
-refused before anything is unpacked.
+that share a name up to its first point are one sample. A tar with a link, a device or a name that leads out is refused
+before anything is unpacked.
 """
 
 import json

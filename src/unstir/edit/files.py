@@ -162,12 +162,12 @@ class Target:
     def save(self, edited: Edited) -> tuple[str, ...]:
         """Write the picture and what was asked besides; return in words where, and what it cost."""
         file = self.out or self.folder / self._name(edited.settings)
-        singles = sidecar.numbered(file, len(edited.made) if self.singles else 0)
+        pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
+        singles = sidecar.numbered(file, len(pictures))
         cost = f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}"
         psnr = [None if value == math.inf else value for value in edited.psnr]
         record = {"calls": edited.calls, "cost": cost, **({"psnr": psnr} if psnr else {})}
         command = f"unstir edit {edited.settings['edit']}"
-        pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
         sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **record)
         if self.into is not None and edited.keep is not None:
             photo = pasted(self.read[0], edited.made[0], edited.keep)

@@ -86,8 +86,8 @@ def inpaint_stack(
 def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | None) -> None:
     sizes = itertools.product((1, shape[0]), (1, shape[1]), (shape[2],), (shape[3],))
     if keep.dtype != torch.bool or tuple(keep.shape) not in list(sizes):
-        due = "bool [N or 1, 1 or C, H, W]"
-        raise UserError(key, given, f"has masks of {list(keep.shape)}, and images of {list(shape)} take {due}")
+        due = f"must be bool [N or 1, 1 or C, H, W] for images {list(shape)}, not {list(keep.shape)}"
+        raise UserError(key, given, due)
 
 
 def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:

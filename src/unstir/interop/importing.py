@@ -56,8 +56,8 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = Asked()) -
 def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, classes: tuple[str, ...] = ()) -> Imported:
     """Make a run in a new folder from a model that an importer has read, of this package or of your own.
 
-    ``source`` names where it came from and ``sha256`` (hex) is the hash of its file; ``classes`` are names of labels
-    that it does not say. Raises UserError, before the folder is made, where the weights do not fit the network.
+    ``source`` names where it came from, ``sha256`` (hex) is the hash of its file, ``classes`` are names of labels that
+    it does not say. Raises UserError, before the folder is made, where the weights do not fit the network.
     """
     folder, came_from = Path(folder), f"{source}, {foreign.program}, SHA-256 {sha256}"
     check_new(folder)

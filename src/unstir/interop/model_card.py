@@ -1,7 +1,4 @@
-"""README.md of a model: the page of a repository on the Hugging Face Hub, or of a folder for diffusers.
-
-huggingface_hub writes and checks the metadata and fills in the template, card.md.
-"""
+"""README.md of a model, on the Hugging Face Hub or in a folder for diffusers, by huggingface_hub and card.md."""
 
 import re
 from collections.abc import Sequence

@@ -81,8 +81,7 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
 def _without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors under the prefix that `_MARK` has ("module.", "model."), without it, and a note where it is chosen.
 
-    Of several, those whose prefix speaks most of an average: ema_pytorch keeps the weights and their average under
-    "ema.", as "ema.online_model." and "ema.ema_model.".
+    Of several, the one that speaks most of an average: ema_pytorch has "ema.online_model." and "ema.ema_model.".
     """
     prefixes = [name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK)]
     chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
