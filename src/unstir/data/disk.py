@@ -25,7 +25,7 @@ from unstir.errors import UserError, remedy
 from unstir.progress import counting
 
 _WITHOUT_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP  # of file systems that know none, as some network folders
-_TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
+_TIMEOUT = 30.0  # seconds without a byte that end a connection
 
 
 def usable_path(path: str | Path) -> Path:

@@ -61,7 +61,7 @@ FOREIGN = frozenset((
 ))  # fmt: skip
 """Extensions of images that cannot be packed: such files are refused, not ignored."""
 
-UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
+UNREADABLE = "cannot be read"  # begins the reason to refuse a file that may be sound
 OTHER_SHAPE = "of another shape:"  # the same, where no size is given
 
 _SIGNATURES = (
@@ -75,7 +75,7 @@ _ORIENT = {
     6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
 }  # fmt: skip
 COLOUR_LOST = "colour made grey; 3 channels would keep it"
-LEFT_OUT = "left out"  # how notes of images that are not packed begin
+LEFT_OUT = "left out"  # begins notes on images that are not packed
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
 NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
 FURTHER_COLUMN = f"{LEFT_OUT}: a column that is neither the images nor their labels"

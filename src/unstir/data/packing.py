@@ -162,8 +162,7 @@ def _ranges(writer: Writer) -> list[list[float]]:
 def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
-        none = f"has no images to pack: all {len(refused)} are refused, such as {', '.join(listed[:1])}"
-        raise UserError("", name, none)
+        raise UserError("", name, f"has no images to pack: all {len(refused)} are refused, such as {listed[0]}")
     if origin.options.strict and refused:
         more = ", ..." if len(refused) > _EXAMPLES else ""
         allowed = f"has files that are refused ({len(refused)}): {', '.join(listed[:_EXAMPLES])}{more}"

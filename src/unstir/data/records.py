@@ -1,8 +1,8 @@
 """Images as rows of something: arrays, a table, shards of samples, a torch Dataset. One source packs them all.
 
-What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. A row may
-be an image file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], the
-one is meant of which the image is square, else (of other numbers of channels) that of fewer channels.
+What differs is how rows are found and read (`Rows`); splits, labels, chunks and digests are here. A row may be an image
+file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], that with a
+square image is meant, else (of other numbers of channels) that of fewer channels.
 
 Arrays whose values are not those of images are brought to them by one rule for all, which is noted: integers in 0..255,
 uint16 by v / 257, and floating point in -1..1 by (v + 1) / 2. Values outside the range of the rule are refused.
@@ -40,7 +40,7 @@ from unstir.data.images import (
 from unstir.data.source import HELD_OUT_NAMES, Arrangement, Source, hold_out
 from unstir.errors import OF_THE_DISK, OF_THE_MACHINE, UserError
 
-BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
+BROKEN = OSError, SyntaxError  # what reading a damaged file raises, the latter by Pillow
 _NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
 Rule = Callable[[Any], Any]
 
@@ -102,7 +102,7 @@ class _Place(NamedTuple):
 class Records(Source[_Place]):
     """Rows as a source; `rows` says where they are found."""
 
-    looked_at = 64  # rows that tell whether they are of floating point, and of how many channels
+    looked_at = 64  # rows that tell their type and their channels
 
     @abstractmethod
     def rows(self) -> list[Rows]:

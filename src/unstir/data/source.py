@@ -26,10 +26,10 @@ from unstir.pixels import enlarged
 from unstir.progress import sides, written
 
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
-HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
+HELD_OUT = 0.1  # fraction, where neither the caller nor the source says one
 
-_UNREADABLE = 10  # images, or one in a hundred, that may be unreadable; where there are more, packing ends
-_KINDS = 5  # of files that are no images, named where there are no images
+_FEW = 10  # images, or one in a hundred, that may be unreadable; where there are more, packing ends
+_KINDS = 5  # of files that are no images, named where there are no others
 NUMBERED = "classes are named by numbers, for the source has no other names"
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
@@ -112,8 +112,8 @@ class Arrangement(NamedTuple, Generic[_Item]):
 class Source(ABC, Generic[_Item]):
     """A place that images come from, each of which may be refused; `size` None keeps their one common shape.
 
-    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
-    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
+    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data. ``settings`` are
+    the options that shape the result, as JSON values: a store made with others is another store.
     """
 
     kind: str
@@ -210,7 +210,7 @@ class Source(ABC, Generic[_Item]):
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
         parts = self._parts(arranged, shape)
-        unreadable, most, earlier = list[str](), max(_UNREADABLE, len(arranged.items) // 100), arranged.refused
+        unreadable, most, earlier = list[str](), max(_FEW, len(arranged.items) // 100), arranged.refused
         requests = [[arranged.items[place] for place in part] for _, part in parts]
         with closing(self.groups(requests, shape)) as groups:
             for (split, part), group in zip(parts, groups, strict=True):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
     from unstir.pixels import Scale
 
 HEADER_BYTES = 128
-LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory
+LARGE = 1 << 28  # bytes of pixels that may not be in memory
 _PRIVATE: dict[str, Any] = {"access": mmap.ACCESS_COPY}
 if sys.platform == "linux":  # no memory is set aside for pages that might be written, or no file larger than it maps
     _PRIVATE = {"flags": mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)}

@@ -1,4 +1,4 @@
-"""One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
+"""One edit under way: what is asked of the model is checked, its calls counted, its settings recorded."""
 
 import hashlib
 import math
@@ -122,11 +122,9 @@ class Editing:
     def condition(self, indices: Tensor) -> Tensor | None:
         """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""
         model, given = self.model, self.job.condition
-        if model.conditions is None:
-            return model.labels.of(indices, self.label)
-        if given is None:
+        if model.conditions is not None and given is None:
             return model.conditions.nothing(len(indices), model.device)
-        return model.condition(indices // MOST, given=given)
+        return model.condition(indices // MOST, self.label, given=given)
 
     def guided(self, indices: Tensor) -> Denoise:
         """The denoiser for results by their indices, told the condition, guided and clamped as the chain says."""

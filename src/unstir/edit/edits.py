@@ -24,7 +24,7 @@ from unstir.randomness import Key
 from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
-GREY = 128  # the pixels that stand for what is to be filled in
+GREY = 128  # of what is to be filled in
 
 
 def preview(model: Model, image: Picture) -> tuple[Image, list[str]]:

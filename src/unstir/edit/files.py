@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the r
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 MOST_COLOURED = 0.01  # of a mask's pixels; a few are what lossy files leave
 ONE_COLOUR = 32  # levels of 255: a channel of paint varies by less, in lossy files too
-SHOWN = 512  # pixels a side of a picture that is shown to be edited
+SHOWN = 512  # pixels a side of a picture that is to be edited
 LONGEST = 60  # characters of each of two parts of a file's name
 
 

@@ -1,7 +1,7 @@
 """The images of a job as one array, images.npy, in units of the data: whole after a kill at any time.
 
 Each batch is a file of its own, named by its first image and its weights, until all are there; then they become one.
-An array has no place for the hash of its weights: settings.json beside it has these, and the SHA-256 of the array.
+An array has no place for the hash of its weights: settings.json has it, and the SHA-256 of the array.
 """
 
 from pathlib import Path

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
-CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
+CLASSES = "classes"  # in that file, the names of all classes of the network, which decide no pixel
 HASH = "array"  # in that file, the SHA-256 of images.npy
 FORMATS = "png", "npy"
 MOST_SCALE = 64

@@ -16,7 +16,7 @@ from unstir.nn.unet import UNet
 PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
 """The files of a repository that are needed."""
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-KEPT = "unstir.json"  # names of classes and the scale of the data, which diffusers does not keep
+KEPT = "unstir.json"  # names of classes and the scale of the data
 _MOST_BYTES, _MOST_SIDE = 1 << 24, 4096
 
 

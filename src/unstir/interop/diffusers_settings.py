@@ -35,7 +35,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "add_attention": (True,),
     "class_embed_type": (None,),
 }
-"""Settings of UNet2DModel that ours has not, with the values that mean our network; the first is its default."""
+"""Settings of UNet2DModel that ours has not, with the values that mean our network, its default first."""
 _BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
 """The blocks that are ours, and whether they have attention."""
 _SAME = {"layers_per_block": "num_blocks", "norm_num_groups": "groups"} | {
@@ -202,7 +202,7 @@ _SAMPLERS = {
     "DPMSolverMultistepScheduler": ("dpmpp_2m", 20),
     "UniPCMultistepScheduler": ("unipc", 20),
 }
-"""The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
+"""The sampler that a scheduler is here, with its usual steps, 0 for all T; others are as DDPM."""
 _DPM_SOLVERS = {
     ("dpmsolver++", 1): "ddim",
     ("dpmsolver++", 2): "dpmpp_2m",

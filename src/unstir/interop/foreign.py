@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Foreign:
     """A model read from elsewhere.
 
-    ``program`` is whose files they were, ``network`` the config of the network (its num_classes count a label that
-    says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W), in units
-    by a ``scale``, (low, high) by channel, or pixels. ``notes`` say what is not the same here.
+    ``program`` is whose files they were, ``network`` the config of the network (its num_classes count the label that
+    says nothing, if it ``has_null``), ``weights`` are by our names. Images are of ``size`` (H, W), in units by a
+    ``scale``, (low, high) by channel, or pixels. ``notes`` say what is not the same here.
     """
 
     program: str

@@ -1,4 +1,4 @@
-"""The network of a model as an ONNX file, and ONNX Runtime in the place of torch. docs/interop.md has the inputs."""
+"""The network of a model as an ONNX file (docs/interop.md), and ONNX Runtime in the place of torch."""
 
 import json
 import warnings

@@ -1,6 +1,6 @@
 """A run on the Hugging Face Hub: one saved step of it as a repository, and a run made of such a repository again.
 
-Paths of the machine that trained it stay at home: of each the last part of a name is all that is kept.
+Of a path of the machine that trained it only the last part of the name is kept.
 """
 
 import tempfile
@@ -131,7 +131,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
         raise UserError("", name, *IS_RUN)
     if not hub.is_id(name):
         raise UserError("", name, *hub.NO_NAME)
-    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
+    folder = Path(folder or Path("runs", name.split("/")[1].split("@")[0]))
     check_new(folder)
     copy, identity, notes = hub.fetch(name, _OURS)
     if not is_run(copy):
