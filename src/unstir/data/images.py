@@ -15,7 +15,7 @@
 | TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded
 | 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted
 | float or 32-bit integer samples, Lab           | refused, unless values are kept
-| values are kept (`--depth float`)              | a page a channel; refused with 16 bits: PNG with alpha, colour TIFF
+| values are kept (`--depth float`)              | a page a channel; refused at 16 bits: grey-alpha PNG, colour TIFF
 | EXIF orientation 2..8                          | applied; noted
 | animated GIF, WebP or PNG, several pages       | first frame, noted; of other than 1 and 3 channels each page is one
 | sides of at least `size`                       | the centre in its proportions, resized with Lanczos (antialiased)

@@ -41,7 +41,7 @@ def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, .
 
 
 def check(name: str, ours: str, private: bool) -> None:
-    """Raise UserError where a model cannot be published under a name: what is there must have the file ``ours``."""
+    """Raise UserError for a name that cannot be published: what is there must hold ``ours``, and be so ``private``."""
     if not is_id(name) or "@" in name:
         raise UserError("", name, *NO_NAME)
     api = _library().HfApi()
