@@ -19,7 +19,7 @@ from unstir.runs.model import Model
 MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
 
 
-def trajectory(model: Model, job: Job, shown: int, limit: int) -> list[Frame]:
+def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -> list[Frame]:
     """The trajectory of a job's images 0..shown-1: at most ``limit`` states. Raises UserError as `sample_batches`."""
     check(model, job)
     times, shown = job.chain.visited(model.process.schedule), min(shown, job.num)
@@ -43,7 +43,7 @@ def save_trajectories(
     stages = stages or STAGES
     settings = settings_in(folder)
     with computing_with(settings["threads"]):
-        frames = trajectory(model, job, MOVING if animation else IN_STRIP, max(MAX_FRAMES, stages))
+        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=max(MAX_FRAMES, stages))
     settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
     if animation:
         kind = animation_kind(animation)
