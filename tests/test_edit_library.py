@@ -176,7 +176,7 @@ def test_the_command_takes_arrays_and_folders_and_writes_mean_and_deviation(unst
     refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy"), "masks.npy", "[3, 1, 8, 8]")
     refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy", "--singles"), "--singles")
     Path("masks.npy").write_text("no array")
-    refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy"), "--mask masks.npy is no array of numbers")
+    refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy"), "--mask masks.npy is no array")
     with refusing("images"):
         model = Run.open(run).model()
         inpaint_stack(model, images[:, :, 1:], torch.ones(1, 1, 8, 8) > 0, Job(num=1, chain=model.chain))
