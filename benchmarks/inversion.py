@@ -14,8 +14,7 @@ from unstir.data import Store
 from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.editing import invert
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit import psnr
-from unstir.edit.editing import last
+from unstir.edit.editing import last, psnr
 from unstir.runs.run import Run
 from unstir.theory.schedule import times
 

@@ -11,8 +11,8 @@ from PIL import Image
 from refusals import mistake, refusing
 from unstir import condition, likelihood, network
 from unstir.data import Store, pack
-from unstir.edit import inpaint_stack, vary
-from unstir.edit.stack import read_stack
+from unstir.edit import vary
+from unstir.edit.stack import inpaint_stack, read_stack
 from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches

@@ -15,7 +15,7 @@ from PIL import Image
 from refusals import mistake
 from unstir import edit
 from unstir.chain import Chain
-from unstir.edit.editing import Editing
+from unstir.edit.editing import Editing, psnr
 from unstir.edit.files import Target, notes_on, read_image, read_mask
 from unstir.errors import UnwrittenError
 from unstir.generate.drawing import Job, sample_batches
@@ -287,9 +287,9 @@ def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one
 
 def test_psnr_is_in_decibels_of_the_whole_range():
     zeros = torch.zeros(1, 1, 2, 2)
-    assert edit.psnr(zeros, zeros + 2) == pytest.approx(0) and edit.psnr(zeros, zeros + 0.2) == pytest.approx(20)
-    assert edit.psnr(zeros, zeros) == float("inf")
-    assert edit.psnr(zeros - 1, zeros + 1) == pytest.approx(0) and edit.psnr(zeros + 1, zeros + 1) == float("inf")
+    assert psnr(zeros, zeros + 2) == pytest.approx(0) and psnr(zeros, zeros + 0.2) == pytest.approx(20)
+    assert psnr(zeros, zeros) == float("inf")
+    assert psnr(zeros - 1, zeros + 1) == pytest.approx(0) and psnr(zeros + 1, zeros + 1) == float("inf")
 
 
 def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):

@@ -15,7 +15,7 @@ from refusals import refused, refusing
 from unstir import edit
 from unstir.data import Store, pack
 from unstir.diffusion.samplers import Step
-from unstir.edit.stack import read_masks
+from unstir.edit.stack import inpaint_stack, read_masks
 from unstir.generate.drawing import Job
 from unstir.runs.run import Run
 from unstir.train.launch import train_run
@@ -125,7 +125,7 @@ def test_each_image_is_filled_in_where_its_mask_says_and_the_first_as_alone(unst
     job, keep = Job(chain=model.chain, num=4, batch_size=5), torch.ones(3, 1, 8, 8, dtype=torch.bool)
     for number in range(3):
         keep[number, :, number : number + 3] = False
-    filled = edit.inpaint_stack(model, images, keep, job)
+    filled = inpaint_stack(model, images, keep, job)
     assert filled.made.shape == (3, 4, 1, 8, 8)
     for number in range(3):
         changed = (filled.made[number] != images[number]).any(0)
@@ -144,7 +144,7 @@ def test_a_channel_is_filled_in_alone(unstir, tmp_path, images):
     colour = images.expand(-1, 3, -1, -1).contiguous()
     keep = torch.ones(1, 3, 8, 8, dtype=torch.bool)
     keep[:, 1, :4] = False
-    filled = edit.inpaint_stack(model, colour, keep, Job(chain=model.chain, num=2))
+    filled = inpaint_stack(model, colour, keep, Job(chain=model.chain, num=2))
     assert (filled.made[:, :, [0, 2]] == colour[:, None, [0, 2]]).all()
     assert (filled.made[:, :, 1, 4:] == colour[:, None, 1, 4:]).all() and (filled.deviation[:, 1, :4] > 0).any()
 
@@ -176,10 +176,10 @@ def test_the_command_takes_arrays_and_folders_and_writes_mean_and_deviation(unst
     refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy"), "masks.npy", "[3, 1, 8, 8]")
     refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy", "--singles"), "--singles")
     Path("masks.npy").write_text("no array")
-    refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy"), "--mask masks.npy is no NumPy array")
+    refused(unstir("edit", "inpaint", run, "stack.npy", "--mask", "masks.npy"), "--mask masks.npy is no array")
     with refusing("images"):
         model = Run.open(run).model()
-        edit.inpaint_stack(model, images[:, :, 1:], torch.ones(1, 1, 8, 8) > 0, Job(num=1, chain=model.chain))
+        inpaint_stack(model, images[:, :, 1:], torch.ones(1, 1, 8, 8) > 0, Job(num=1, chain=model.chain))
 
 
 def test_masks_in_split_folders_are_those_of_their_images(tmp_path):

@@ -10,7 +10,6 @@ from PIL import Image
 
 import unstir
 from refusals import refusing
-from unstir import edit
 from unstir.chain import Chain
 from unstir.data import pack
 from unstir.diffusion.denoiser import Prediction
@@ -180,7 +179,7 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
     deviation = np.load(tmp_path / "filled/deviation.npy")
     assert (deviation[there] == 0).all() and (deviation[~there] > 0).mean() > 0.9
     with refusing("mask"):
-        edit.inpaint_stack(
+        unstir.inpaint_stack(
             run.model(device="cpu"), torch.from_numpy(np.nan_to_num(images)), None, Job(num=1, chain=run.chain())
         )
 

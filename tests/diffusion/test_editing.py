@@ -14,7 +14,7 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.editing import below, between, inpaint, inpainting_calls, invert, mixed, slerp, vary
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit import psnr
+from unstir.edit.editing import psnr
 from unstir.randomness import Key, normal
 from unstir.theory.oracle import GaussianData, MixtureData
 from unstir.theory.process import Process

@@ -31,13 +31,13 @@ _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
 _KEYS = _IMAGES, _LABELS, ("mask", "masks"), ("conditions",)
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-_SAMPLED = 16  # items of a Dataset that its stamp is made of
+_SAMPLED = 16  # items of a Dataset, evenly spread, that stand for all
 _IDX = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 _MOST = 1 << 31  # bytes of an idx file, unpacked
 
 
 class ArrayFile(Records):
-    """A .npy file of images, or a .npz file of images and labels; it is mapped into memory where it can be."""
+    """A .npy file of images, mapped into memory, or a .npz file of images and labels."""
 
     kind = "numpy"
     looked_at = 1 << 40
@@ -58,7 +58,7 @@ class ArrayFile(Records):
 
 
 class TiffFile(Records):
-    """The pages of a TIFF file, an image each: pictures, or arrays of what is wider than 16 bits of grey."""
+    """The pages of a TIFF file, an image each; arrays where they are wider than 16 bits."""
 
     kind = "tiff"
 
@@ -74,7 +74,7 @@ class TiffFile(Records):
 
 
 def idx_in(path: Path) -> list[Path]:
-    """The idx files in a folder, or in raw or NAME/raw inside it, if any; UserError where there are several sets."""
+    """The idx files in a folder, its raw or NAME/raw, if any; UserError where there are several sets."""
     if _IDX.fullmatch(path.name) and path.is_file():
         raise UserError("source", path, "is one file of a data set", "give the folder that it is in")
     places = [path, path / "raw", *path.glob("*/raw")] if path.is_dir() else []
@@ -111,7 +111,6 @@ class IdxFiles(Records):
 
 
 def _idx_array(file: Path) -> NDArray[np.uint8]:
-    """The values of an idx file, in its shape. Raises UserError where it is damaged."""
     with suppress(gzip.BadGzipFile, EOFError, IndexError, ValueError, zlib.error), open_file(file) as stream:
         data = (gzip.GzipFile(fileobj=stream) if file.suffix == ".gz" else stream).read(_MOST)
         start = 4 + 4 * data[3]
@@ -121,8 +120,6 @@ def _idx_array(file: Path) -> NDArray[np.uint8]:
 
 
 class _Arrays(Records):
-    """Arrays in memory by name, as `numpy.savez` takes them."""
-
     kind = "arrays"
     looked_at = 1 << 40
 
@@ -132,7 +129,7 @@ class _Arrays(Records):
         try:
             self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
         except ValueError:
-            raise UserError("", "labels", "are lists of several lengths", "give a number or text for each") from None
+            raise UserError("", self.name, "hold lists of several lengths", "give one label each") from None
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
@@ -148,7 +145,7 @@ class _Arrays(Records):
 
 
 class _ItemsOfDataset(Records):
-    """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...)."""
+    """Anything with a length and items, such as a torch Dataset: each an image, (image, label, ...) or a mapping."""
 
     kind = "dataset"
 
@@ -160,7 +157,7 @@ class _ItemsOfDataset(Records):
         self._further = set[str]()  # keys of items that are not taken
 
     def stamp(self) -> str:
-        """Identify it by its type, its length, its ``targets`` and some items."""
+        """Identify it by its type, length, ``targets`` and some items."""
         digest = hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
         digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
         for index, values, label in self._sampled():
@@ -168,7 +165,6 @@ class _ItemsOfDataset(Records):
         return digest.hexdigest()
 
     def _sampled(self) -> Iterator[tuple[int, NDArray[Any], Hashable]]:
-        """Some items, spread evenly over all: number, image and label."""
         total = len(self._dataset)
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
             with suppress(*BROKEN):  # that of an item which packing leaves out
@@ -176,7 +172,7 @@ class _ItemsOfDataset(Records):
                 yield index, np.asarray(image), label
 
     def rows(self) -> list[Rows]:
-        """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
+        """Its items. Labels are its ``targets``, or those of every item, read once for them."""
         labels = self._targets()
         if labels is None:
             labels, label = [], None
@@ -214,7 +210,7 @@ class _ItemsOfDataset(Records):
 
 
 def in_memory(options: Options) -> Records:
-    """What the program that calls has in memory. Raises UserError for what is no source."""
+    """A source in the memory of the program that calls. Raises UserError for what is none."""
     source = options.source
     if isinstance(source, np.ma.MaskedArray):
         source = {"images": source.data, "mask": np.ma.getmaskarray(source)}
@@ -292,19 +288,17 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
 
 
 def _is_one_hot(labels: NDArray[Any]) -> bool:
-    """Whether labels are rows of zeros and a single one, [N, K]."""
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "buif":
         return False
     return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:
-    """The labels of images, [N] or [N, 1]. Raises UserError for other shapes of either."""
     if images.ndim not in (3, 4):
         raise UserError("", name, f"has images of shape {list(images.shape)}", "give [N, H, W] or [N, C, H, W]")
     if labels is None:
         return [None] * len(images)
     if labels.shape[:1] != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
-    plain = labels.astype(str) if labels.dtype.kind in "Mm" else labels  # dates and spans of time as text
+    plain = labels.astype(str) if labels.dtype.kind in "Mm" else labels  # dates and spans of time
     return list((plain[:, 0] if plain.shape[1:] == (1,) else plain).tolist())

@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009) from its official archives, or from the folder that one was unpacked to.
 
 The binary archive holds records of 1 label byte and 3,072 pixel bytes, [C, H, W]; the python archive holds pickles,
-which become the same records (see unpickle.py). Either is hashed before a member is read; nothing is unpacked.
+which become the same records. Either is hashed before a member is read; nothing is unpacked.
 """
 
 import tarfile
@@ -37,7 +37,7 @@ _LOOKED_AT = 8  # members
 
 
 def cifar_in(path: Path) -> Path | None:
-    """The archive or the unpacked folder that a path is, or the folder inside it; None where it is neither."""
+    """The archive or unpacked folder that a path is, or holds; None where there is none."""
     if path.is_dir():
         places = path, path / _FOLDER, path / _PYTHON_FOLDER
         return next((place for place in places for name in _FIRST if (place / name).is_file()), None)
@@ -48,7 +48,7 @@ def cifar_in(path: Path) -> Path | None:
 
 
 class CifarSource(Records):
-    """One official archive, or its unpacked folder; None is the binary one, downloaded to where the options say."""
+    """One official archive or its unpacked folder; None is the binary one, which is downloaded."""
 
     kind = "cifar10"
     hashes_files = has_names = True
@@ -61,11 +61,11 @@ class CifarSource(Records):
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
 
     def stamp(self) -> str:
-        """As other files, or by the hash to come if the archive is to be downloaded."""
+        """As other files; an archive that is to be downloaded, by its hash."""
         return super().stamp() if self.archive else self.expected[0]
 
     def source_hash(self, shape: Shape) -> str:
-        """Hash the archive, unless it is to be downloaded, or the files of a folder."""
+        """As other files; of an archive that is to be downloaded, its hash."""
         return super().source_hash(shape) if self.archive else self.expected[0]
 
     def plan(self, staging: Path) -> Plan:
@@ -77,7 +77,7 @@ class CifarSource(Records):
         return super().plan(staging)
 
     def rows(self) -> list[Rows]:
-        """The records of the training batches, and those of the test batch."""
+        """The records of the training batches, and of the test batch."""
         classes, records, num_train = _read(self._place)
         parts = {"train": records[:num_train], "test": records[num_train:]}
         images = {split: part[:, 1:].reshape(-1, 3, _SIDE, _SIDE) for split, part in parts.items()}
@@ -105,7 +105,7 @@ def _content(archive: Path) -> dict[str, bytes]:
 
 
 def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
-    """The class names, all records [N, 3073], train first, and how many are of train. Raises UserError."""
+    """The class names, all records, uint8 [N, 3073], train first, and how many are of train."""
     files = _content(archive)
     is_python = any(name in files for name in _PYTHON_NAMES)
     file, *batches = _PYTHON_NAMES if is_python else _NAMES

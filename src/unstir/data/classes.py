@@ -1,7 +1,4 @@
-"""What people write of data: classes by name or number, lists of them compared, and sides of images.
-
-Sides are 32 for squares of 32x32, or "24x40" for a height of 24 and a width of 40.
-"""
+"""Classes as people write them, by name or number, and lists of their names compared."""
 
 import re
 import unicodedata
@@ -12,7 +9,7 @@ from unstir.errors import UserError, nearest, printable
 
 KEYS = "label", "labels", "class", "fine_label", "cls"
 """The names of a column of labels; of several the first."""
-NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
+NO_CLASS = ()  # in the place of a label that is neither a whole number nor a text
 
 
 def as_label(label: Any) -> Hashable:
@@ -27,9 +24,9 @@ def as_label(label: Any) -> Hashable:
 
 
 def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:
-    """Find a class by its name or its number in 0..len(classes)-1; `name:TEXT` and `number:TEXT` say which is meant.
+    """The number in 0..len(classes)-1 of the class that a text names; `name:TEXT` and `number:TEXT` say what it is.
 
-    Raises UserError about ``key``, naming what is near or what there is, also where a text is of two classes.
+    Raises UserError about ``key`` where it names none, or two.
     """
     if not classes:
         raise UserError(key, text, "was given, but the data has no classes", {key: None})
@@ -42,9 +39,8 @@ def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:
         numbered = _number(rest, len(classes)) if kind == "number" else None
     number = numbered if named is None else named
     if number is None:
-        near = some([name for name in classes if wanted and plain(wanted) in plain(name)]) or nearest(
-            wanted, map(_canonical, classes)
-        )
+        containing = [name for name in classes if wanted and plain(wanted) in plain(name)]
+        near = some(containing) or nearest(wanted, map(_canonical, classes))
         listed = f"give a number in 0..{len(classes) - 1}, or a name, such as {some(classes)}"
         raise UserError(key, text, "is no class of the data", f"did you mean {near}?" if near else listed)
     if numbered is not None and numbered != number:
@@ -62,28 +58,26 @@ def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | N
     if len(names) != len(classes):
         return None
     ours, theirs = ([_canonical(printable(name)) for name in listed] for listed in (names, classes))
-    alike = [[plain(name) for name in listed] for listed in (names, classes)]
     same = sorted(ours) == sorted(theirs)
     numbers = any(all(map(str.isdecimal, listed)) for listed in (ours, theirs))
-    if alike[0] == alike[1] or (numbers and not same):
+    if [*map(plain, names)] == [*map(plain, classes)] or (numbers and not same):
         return tuple(range(len(ours)))
     return tuple(map(theirs.index, ours)) if same and len(set(ours)) == len(ours) else None
 
 
 def plain(name: str) -> str:
-    """A name of a class without what makes no difference between two: case, and which of spaces, - and _ it has."""
+    """A name as it is compared: in small letters, with a space for each run of spaces, - and _."""
     return re.sub(r"[\s_-]+", " ", _canonical(printable(name)).casefold())
 
 
 def some(names: Sequence[str], first: int = 0) -> str:
-    """At most four names of classes, each of at most 40 characters, beginning with number ``first``, for a message."""
+    """At most four names, each of at most 40 characters, beginning with number ``first``, for a message."""
     shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in names[first : first + 4]]
     return ", ".join(shown) + ", ..." * (len(names) > first + 4)
 
 
 def _canonical(name: str) -> str:
-    """The form in which names are compared: macOS takes letters and their accents apart."""
-    return unicodedata.normalize("NFC", name).strip()
+    return unicodedata.normalize("NFC", name).strip()  # macOS takes letters and their accents apart
 
 
 def _number(text: str, num_classes: int) -> int | None:

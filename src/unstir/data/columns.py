@@ -27,8 +27,7 @@ _POINTER = b"version https://git-lfs"  # starts what git keeps in the place of a
 def of_clone(path: Path) -> list[Path]:
     """The parquet files in a clone of a data set of the Hub, with README.md or data/; none where there are none.
 
-    They are those of the configuration that the card names, if it has one or a default. Else UserError is raised where
-    they lie in the folders of several.
+    They are those of the card's only or default configuration; without one, UserError where folders have several.
     """
     if (path / _CARD).is_file() and (named := _splits(_card(path / _CARD), path)):
         return [*named]
@@ -42,13 +41,12 @@ def of_clone(path: Path) -> list[Path]:
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    """The parquet files below a folder, without hidden ones; none where it is no folder."""
     files = folder.rglob("*.parquet")
     return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(folder).parts))
 
 
 class Parquet(Records):
-    """Parquet files with one table; names that begin with train, test or validation, or their folder, say the split."""
+    """Parquet files with one table, of the splits that `split_of` reads in their names or folders."""
 
     kind = "parquet"
 
@@ -111,7 +109,7 @@ class Parquet(Records):
 
 
 class HubDataset(Records):
-    """A data set of the Hugging Face Hub, hf:OWNER/NAME[:CONFIG], of a folder that datasets saved, or in memory."""
+    """A data set of the Hugging Face Hub, hf:OWNER/NAME[:CONFIG], in a folder that datasets saved, or in memory."""
 
     kind = "datasets"
 
@@ -146,7 +144,7 @@ class HubDataset(Records):
             raise UserError("", source, f"cannot be loaded: {_short(error)}", "check name and connection") from None
 
     def _kept(self, source: str) -> tuple[Path, ...]:
-        """Where the library keeps the files of a data set of the Hub; and the folder of one on this machine."""
+        """Where the library keeps the files of a data set of the Hub, and the folder of one on this machine."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
         settings = self._library.config
@@ -178,13 +176,13 @@ class HubDataset(Records):
 
 
 def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
-    """The columns of images and of labels, by what the table calls the kind of each; "" where there is none."""
+    """The columns of images and of labels, by the table's name of each one's kind; "" where there is none."""
     images, classes = ([name for name, kind in kinds.items() if kind == of] for of in ("Image", "ClassLabel"))
     return next(iter(images), ""), next((name for name in (*classes, *KEYS) if name in kinds), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
-    """The bytes of an image file in a table, or in the file below one of the ``folders`` that it names."""
+    """The bytes of an image file in a table, or in the file that it names below one of the ``folders``."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
         file = (folders[0] / str(value["path"])).resolve()
@@ -194,7 +192,7 @@ def _bytes(value: Any, *folders: Path) -> bytes:
 
 
 def _card(source: str | Path) -> Any:
-    """What the card of a data set on the Hub, or in a file, begins with: a mapping, empty where there is none."""
+    """The metadata of the card of a data set on the Hub, or in a file; an empty mapping where there are none."""
     try:
         hub = library("huggingface_hub", "hf", "the card")
         return hub.metadata_load(source) or {} if isinstance(source, Path) else hub.DatasetCard.load(source).data
@@ -203,9 +201,9 @@ def _card(source: str | Path) -> Any:
 
 
 def _features(card: Any) -> dict[str, Any]:
-    """The columns that a card describes, as tables do it themselves: their type, and names of classes."""
+    """The type, and names of classes, of each column that a card describes, as tables have them."""
     info, features = card.get("dataset_info"), dict[str, Any]()
-    with suppress(AttributeError, IndexError, KeyError, TypeError):  # of a card that somebody wrote by hand
+    with suppress(AttributeError, IndexError, KeyError, TypeError):  # of a card written by hand
         for column in (info if isinstance(info, dict) else info[0])["features"]:
             kind = column["dtype"]
             if "class_label" in kind:
@@ -218,22 +216,18 @@ def _features(card: Any) -> dict[str, Any]:
 
 
 def _splits(card: Any, folder: Path) -> dict[Path, str]:
-    """The split of each parquet file below ``folder`` that the card's default or only configuration names."""
-    splits = dict[Path, str]()
+    """The split of each parquet file below ``folder`` that the card's only or default configuration names."""
+    splits, inside = dict[Path, str](), folder.resolve()
     try:
         configs = card["configs"]
         (config,) = [one for one in configs if one.get("default") or one["config_name"] == "default"] or configs
         for part in config["data_files"]:
             for pattern in part["path"] if isinstance(part["path"], list) else [part["path"]]:
-                splits |= dict.fromkeys(folder.glob(pattern), str(part["split"]).casefold())
+                files = [file for file in folder.glob(pattern) if file.resolve().is_relative_to(inside)]
+                splits |= {file: str(part["split"]).casefold() for file in files if file.suffix == ".parquet"}
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):  # written by hand
         return {}
-    inside = folder.resolve()
-    return {
-        file: split
-        for file, split in splits.items()
-        if file.suffix == ".parquet" and file.resolve().is_relative_to(inside)
-    }
+    return splits
 
 
 def _short_text(value: Any) -> str:

@@ -3,8 +3,7 @@
 Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Group`),
 then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 
-Processes of multiprocessing would run the script of the user a second time, unless that has an
-`if __name__ == "__main__"`.
+Processes of multiprocessing would run the user's script again, unless it has an `if __name__ == "__main__"`.
 """
 
 import json
@@ -82,7 +81,6 @@ def decode_all(
 
 class _Worker:
     def __init__(self, setup: str) -> None:
-        # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
         self._process = start(_PROGRAM, setup)
 
     def decode(self, paths: list[str]) -> Group:
@@ -109,7 +107,7 @@ class _Worker:
 
 
 def serve() -> None:
-    """Be a child: answer the requests on stdin until there are no more, with the setup in the first argument."""
+    """Be a child: answer the requests on stdin until there are no more; the setup is the first argument."""
     form = json.loads(sys.argv[1])
     items, shape = Items(Path(form.pop("root"))), tuple(form.pop("shape") or ())
     form["size"] = form["size"] and tuple(form["size"])
@@ -135,7 +133,7 @@ def serve() -> None:
 
 
 def start(program: str, *arguments: str) -> Popen[bytes]:
-    """Start Python with a program and its arguments, on pipes, without errors; Ctrl-C reaches its parent alone."""
+    """Start Python with a program, on pipes; what C decoders print as errors is lost, and Ctrl-C reaches us alone."""
     modules, here = [path for path in sys.path if path], str(Path(__file__).parents[2])
     if here not in modules:
         modules.insert(0, here)  # this package was found in the current folder

@@ -7,7 +7,6 @@ of a dead holder. A link in its place is refused, and what it leads to stays as 
 import errno
 import hashlib
 import http.client
-import logging
 import os
 import re
 import shutil
@@ -19,18 +18,14 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from io import BufferedReader
 from pathlib import Path
 
 from unstir.errors import UserError, remedy
 from unstir.progress import counting
 
-logger = logging.getLogger(__name__)
-
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of file systems that know no locks, as some network folders: they are written to."""
-_TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
+_WITHOUT_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP  # of file systems that know none, as some network folders
+_TIMEOUT = 30.0  # seconds without a byte that end a connection
 
 
 def usable_path(path: str | Path) -> Path:
@@ -41,7 +36,7 @@ def usable_path(path: str | Path) -> Path:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file to read, and nothing that may never answer. Raises OSError, for a pipe or device too."""
+    """Open a regular file to read. Raises OSError, also for a pipe or device, which may never answer."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     return path.open("rb")
@@ -70,7 +65,7 @@ def tar_errors(file: Path) -> Iterator[None]:
 
 
 def file_sha256(file: Path) -> str:
-    """Hash a file: SHA-256 in hex. Raises UserError when it cannot be read."""
+    """The SHA-256 of a file, in hex. Raises UserError where it cannot be read."""
     with file_errors(file), open_file(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -91,7 +86,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut, where its file system can be asked to."""
+    """Make the renames in a folder survive a power cut, where its file system can."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -107,7 +102,7 @@ def sync_folder(folder: Path) -> None:
 def fetch(url: str, target: Path, sha256: str) -> None:
     """Download url to target unless it is there; a partial file `target.part` is continued, then checked, then renamed.
 
-    Raises UserError offline, when cut off, or when the content has another SHA-256.
+    Raises UserError offline, where it is cut off, and for another SHA-256.
     """
     if target.exists():
         return
@@ -154,7 +149,7 @@ def _continue(url: str, part: Path) -> None:
 
 
 def item_digest(path: str, data: bytes | None) -> bytes:
-    """Identify one file of the source: SHA-256 over its name and its content (None: unreadable)."""
+    """SHA-256 over the name and content of one file of the source (None: unreadable)."""
     content = b"unreadable" if data is None else hashlib.sha256(data).digest()
     return hashlib.sha256(path.encode("utf-8", "surrogateescape") + b"\0" + content).digest()
 
@@ -163,7 +158,7 @@ def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
     """Sort key under which img2 comes before img10 and folders keep together."""
     key: list[tuple[int, str, str]] = []
     for part in path.split("/"):
-        # text and digits alternate; digits compare by length, then value; the separator comes before any piece
+        # digits compare by length, then value; the separator comes before any piece
         pieces = enumerate(re.split(r"([0-9]+)", part))
         key += ((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
         key.append((-1, "", ""))
@@ -176,12 +171,8 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
 
     Where another process has it, wait, or raise ``otherwise``. Raises OSError where it cannot be made, or is a link.
     """
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError:
-        _say_missing()
-        yield False
-        return
+    from filelock import FileLock, Timeout  # with asyncio, which few commands need
+
     lock = FileLock(file)
     try:
         lock.acquire(timeout=-1 if otherwise is None else 0)
@@ -190,7 +181,7 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
     except NotImplementedError:  # of filelock's first versions
         pass
     except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
+        if error.errno not in _WITHOUT_LOCKS:
             raise
     try:
         yield lock.is_locked
@@ -198,8 +189,3 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
         with suppress(OSError):
             file.unlink()
         lock.release()
-
-
-@cache
-def _say_missing() -> None:
-    logger.warning("filelock is not installed: nothing keeps two processes from writing in one folder")

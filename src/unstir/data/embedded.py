@@ -1,6 +1,6 @@
 """The handwritten digits inside the package, so that training works at once and offline.
 
-NAME.txt next to each file says where its images come from and under which licence.
+NAME.txt says where the images of NAME.npz come from, and under which licence.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,10 @@ from unstir.parts import source
 
 @dataclass(frozen=True)
 class _Embedded:
-    """A data set of the package: its file, the side of its images, their white, the fraction that is held out."""
-
     file: Path  # an .npz of images, uint8 [N, H, W], and labels, uint8 [N]
-    side: int
+    side: int  # of its images
     white: int
-    held_out: float
+    held_out: float  # fraction
     license: str
 
 

@@ -7,10 +7,9 @@
 One folder that wraps all others is entered. Images outside the class folders are refused, for want of a label; where
 they are the majority, all are packed without labels. Order is natural (img2 before img10), train first.
 
-A file beside the images may give the labels, in the place of class folders.
-metadata.csv and metadata.jsonl have a row for each image: file_name, from this file's folder on, and label. They may
-lie in each folder of a split, and without labels they change nothing. dataset.json has
-{"labels": [["00000/img00000000.png", 6], ...]}; the folders beside it are no classes, also where its labels are null.
+A file beside the images may give the labels, in the place of class folders. metadata.csv and metadata.jsonl, also in
+each folder of a split, have a row for each image: file_name, from this file's folder on, and label, without which they
+change nothing. dataset.json has {"labels": [["00000/img00000000.png", 6], ...]}, or null for none.
 """
 
 import csv
@@ -31,11 +30,10 @@ from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.disk import natural
 from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Group, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip
-from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, checked_conditions, hold_out
+from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, checked_conditions, hold_out, read_array
 from unstir.errors import UserError
 
-_FILES, _BYTES = 2_000, 8 << 20
-"""What a process decodes in about the time that another one takes to start, a quarter of a second."""
+_FILES, _BYTES = 2_000, 8 << 20  # which a process decodes while another one starts, in a quarter of a second
 
 _TRAIN = "train"
 _NO_SPLIT = "no split: images are trained on, for no folder named train with images is beside this one"
@@ -83,7 +81,7 @@ def arrange(
 
 
 def _names(parts: Mapping[str, tuple[str, ...]], base: int, by_path: Mapping[str, Hashable] | None) -> dict[str, str]:
-    """The names of classes by path, of the images that have one: their folders at a depth, or what is listed."""
+    """The names of classes by path, of the images that have one: their folders, or what is listed."""
     if by_path is None:
         return {path: p[base] for path, p in parts.items() if len(p) > base + 1}
     listed = {path: by_path.get(normpath(path)) for path in parts}
@@ -91,7 +89,7 @@ def _names(parts: Mapping[str, tuple[str, ...]], base: int, by_path: Mapping[str
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
-    """Count the folders that wrap everything: one folder at its level, with most images in folders of its own."""
+    """How many folders wrap all: each alone at its level, with most images in folders of its own."""
     depth = 0
     while paths and all(len(p) > depth + 1 and p[depth] == paths[0][depth] for p in paths):
         if 2 * sum(len(p) > depth + 2 for p in paths) <= len(paths):
@@ -132,15 +130,14 @@ class FolderSource(Source[str]):
         return by_folder._replace(refused=refused, notes=notes, conditions=self._described(by_folder.items))
 
     def _described(self, paths: Sequence[str]) -> NDArray[np.float32] | None:
-        """What the file of conditions says of the images of these paths, [N, K], if there is one."""
+        """The conditions of the images of these paths, [N, K], where a file has them."""
         if not (given := self.options.conditions):
             return None
         listed = [normpath(path) for path in sorted((entry.path for entry in self._listing.entries), key=natural)]
         try:
             if given.endswith(".npy"):
-                with Path(given).open("rb") as file:
-                    numbers = np.lib.format.read_array(file)
-                rows = dict(zip(listed, checked_conditions(numbers, len(listed), given), strict=True))
+                numbers = checked_conditions(read_array(Path(given), "conditions"), len(listed), given)
+                rows = dict(zip(listed, numbers, strict=True))
             else:
                 columns, table = _table(given, Path(given).read_text("utf-8-sig"))
                 names = [name for name in columns if name not in ("file_name", *KEYS)]
@@ -170,7 +167,7 @@ class Labels(NamedTuple):
 
 
 def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
-    """What the ``files`` of a source say, those that `listing.BESIDE` names. Raises UserError where one is damaged."""
+    """What the ``files`` of `listing.BESIDE` in a source say. Raises UserError where one is damaged."""
     by_path, notes, digest = None, list[tuple[str, str]](), hashlib.sha256()
     for file in files:
         try:
@@ -195,7 +192,6 @@ def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
 
 
 def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
-    """The columns and rows of a file. Raises KeyError where it is no table of files."""
     if file.endswith(".csv"):
         reader = csv.DictReader(StringIO(text), restval="")
         rows, columns = list(reader), reader.fieldnames or ()

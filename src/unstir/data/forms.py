@@ -23,7 +23,7 @@ _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .
 
 
 def source_of(options: Options) -> Source[Any]:
-    """The source that the arguments of `pack` name, which is no part. UserError for what is missing or no source."""
+    """The source that the options name, which is no part. UserError for what is missing or no source."""
     source = options.source
     if options.options:
         raise UserError("options", options.options, "are of a source MODULE:NAME alone", {"options": None})
@@ -39,13 +39,13 @@ def source_of(options: Options) -> Source[Any]:
 
 
 def _look(path: Path, options: Options) -> tuple[int, bytes]:
-    """The mode of a path and how its content begins. Raises UserError where it is not there, or another file."""
+    """The mode of a path and how its content begins. UserError where it is not there, or has another hash."""
     try:
         status, start = path.stat(), b""
     except (FileNotFoundError, NotADirectoryError):
         near = nearest(str(options.source), NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
-    if stat.S_ISREG(status.st_mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
+    if stat.S_ISREG(status.st_mode) and status.st_size:  # those of the kernel have no length, and may never answer
         if options.sha256:
             checked_sha256(path, options.sha256.lower())
         with path.open("rb") as stream:
@@ -79,7 +79,7 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
 
 
 def _drawn_in(path: Path) -> Path | None:
-    """The array that `unstir sample --format npy` drew into a folder, which its settings name by its hash."""
+    """The array that `unstir sample --format npy` drew into a folder, by its hash in the settings."""
     array, settings = path / "images.npy", path / "settings.json"
     if not (array.is_file() and settings.is_file()):
         return None

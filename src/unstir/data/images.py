@@ -1,39 +1,36 @@
 """One image file's bytes to one array, or a reason why not: uint8, or float32 where more than 8 bits are kept.
 
-| Met in a folder or zip                         | What is done                                                       |
-|------------------------------------------------|--------------------------------------------------------------------|
-| PNG, JPEG (also MPO), WebP, BMP, GIF, TIFF     | decoded, by content and never by name                              |
-| no extension, or that of another format        | decoded by content; noted                                          |
-| any other format, also HEIC, AVIF, JPEG 2000   | refused                                                            |
-| empty, truncated or damaged file               | refused as far as its decoder notices: PNG has checksums, JPEG none|
-| more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated             |
-| grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted|
-| alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque            |
-| CMYK                                           | converted without a colour profile; noted                          |
-| colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
-| 16-bit grey                                    | round(v / 257), not clipped; noted, and how many levels are left   |
-| TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
-| 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted          |
-| float or 32-bit integer samples, Lab           | refused, unless values are kept                                    |
-| values are kept (`--depth float`)              | every page a channel, as stored; refused: 16-bit PNG of grey with  |
-|                                                | an alpha channel, 16-bit colour TIFF                               |
-| EXIF orientation 2..8                          | applied; noted                                                     |
-| animated GIF, WebP or PNG, several pages       | first frame, noted; of other numbers than 1 and 3 channels: a page |
-|                                                | a channel                                                          |
-| sides of at least `size`                       | the centre in its proportions, resized with Lanczos (antialiased)  |
-| shorter side in [size/2, size)                 | the same, which enlarges; noted                                    |
-| shorter side below size/2, such as 1x1         | refused: there is nothing to see in it                             |
-| `size` not given                               | kept as it is; all images must then have one shape                 |
-| no image extension and not an image            | ignored; noted                                                     |
-| hidden file, __MACOSX, Thumbs.db, desktop.ini  | ignored; noted                                                     |
-| no permission, broken or looping link          | refused                                                            |
-| link to a folder, device, pipe, socket         | not followed or opened; noted                                      |
-| zip: encrypted, link, absolute or `..` name    | refused                                                            |
+| Met in a folder or zip                         | What is done
+|------------------------------------------------|----------------------------------------
+| PNG, JPEG (also MPO), WebP, BMP, GIF, TIFF     | decoded, by content and never by name
+| no extension, or that of another format        | decoded by content; noted
+| any other format, also HEIC, AVIF, JPEG 2000   | refused
+| empty, truncated or damaged file               | refused as far as its decoder notices: PNG has checksums, JPEG none
+| more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated
+| grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted
+| alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque
+| CMYK                                           | converted without a colour profile; noted
+| colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are
+| 16-bit grey                                    | round(v / 257), not clipped; noted, and how many levels are left
+| TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded
+| 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted
+| float or 32-bit integer samples, Lab           | refused, unless values are kept
+| values are kept (`--depth float`)              | a page a channel; refused at 16 bits: grey-alpha PNG, colour TIFF
+| EXIF orientation 2..8                          | applied; noted
+| animated GIF, WebP or PNG, several pages       | first frame, noted; of other than 1 and 3 channels each page is one
+| sides of at least `size`                       | the centre in its proportions, resized with Lanczos (antialiased)
+| shorter side in [size/2, size)                 | the same, which enlarges; noted
+| shorter side below size/2, such as 1x1         | refused: there is nothing to see in it
+| `size` not given                               | kept as it is; all images must then have one shape
+| no image extension and not an image            | ignored; noted
+| hidden file, __MACOSX, Thumbs.db, desktop.ini  | ignored; noted
+| no permission, broken or looping link          | refused
+| link to a folder, device, pipe, socket         | not followed or opened; noted
+| zip: encrypted, link, absolute or `..` name    | refused
 """
 
 import hashlib
 import io
-import itertools
 import struct
 import warnings
 from collections.abc import Iterable
@@ -42,14 +39,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, ImageColor
+from PIL import ExifTags, Image, ImageColor
 
 from unstir.progress import sized
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Sides = tuple[int, int]  # (H, W) of an image
-MAX_PIXELS = 1 << 26  # largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn
-MAX_FILE_BYTES = 1 << 26  # largest image file read, in bytes
+MAX_PIXELS = 1 << 26  # largest image decoded; below the 89,478,485 at which Pillow itself begins to warn
+MAX_FILE_BYTES = 1 << 26  # largest image file read
 MOST_CHANNELS = 64
 
 EXTENSIONS = {
@@ -62,10 +59,10 @@ FOREIGN = frozenset((
     ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".tga", ".exr", ".hdr", ".ppm", ".pgm", ".pbm",
     ".pnm", ".ico", ".dng", ".cr2", ".nef", ".arw", ".fits", ".dds",
 ))  # fmt: skip
-"""Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
+"""Extensions of images that cannot be packed: such files are refused, not ignored."""
 
-UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
-OTHER_SHAPE = "of another shape:"  # the same, where no size is given and the shape is not that of the first image
+UNREADABLE = "cannot be read"  # begins the reason to refuse a file that may be sound
+OTHER_SHAPE = "of another shape:"  # the same, where no size is given
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
@@ -78,11 +75,11 @@ _ORIENT = {
     6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
 }  # fmt: skip
 COLOUR_LOST = "colour made grey; 3 channels would keep it"
-LEFT_OUT = "left out"  # how notes of images that are not packed begin
+LEFT_OUT = "left out"  # begins notes on images that are not packed
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
 NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
 FURTHER_COLUMN = f"{LEFT_OUT}: a column that is neither the images nor their labels"
-_GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
+_GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs leave it
 _CUT = "more than 8 bits a channel, of which 8 can be read; give arrays"
 
 
@@ -112,9 +109,9 @@ def decode(
 ) -> Decoded:
     """Decode an image file's bytes to uint8 [channels, H, W], (H, W) = size when size is given.
 
-    `name` serves to compare its extension with the content (None: it has none); what is transparent lies on a `ground`
-    of one colour, "white" or "black". Of other numbers of channels than 1 and 3, and as ``is_float``, float32 as
-    stored, each page is a channel; 0 channels are as many as there are. Raises Refused.
+    The extension of `name` is compared with the content (None: it has none); what is transparent lies on a `ground`,
+    "white" or "black". Of other numbers of channels than 1 and 3, and as ``is_float``, float32 as stored, each page is
+    a channel; 0 channels are as many as there are. Raises Refused.
     """
     if not data:
         raise Refused("empty file")
@@ -166,7 +163,7 @@ def check_bits(image: Image.Image) -> None:
 
 
 def _16_bit_colour(data: bytes) -> NDArray[np.uint16]:
-    """The first frame of a PNG, [H, W, C]: Pillow reads the high bytes, and, told the other order, the low ones."""
+    """The first frame of a PNG, [H, W, C]: Pillow reads the high bytes and, told the other order, the low ones."""
     halves = []
     for order in ("16B", "16L"):
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -204,24 +201,21 @@ def as_float32(values: NDArray[Any], notes: list[str] | None = None) -> NDArray[
 
 
 def convert(image: Image.Image, size: Sides | None, channels: int, notes: list[str]) -> Decoded:
-    """An image of Pillow as `decode` makes it of the same pixels in a file, its ``notes`` added. Raises Refused."""
+    """An image of Pillow as `decode` makes it of the same pixels in a file; ``notes`` are added. Raises Refused."""
     check_pixels(*image.size)
     return _decoded(fit(_to_8_bit(image, notes, "white"), size, notes), channels, notes)
 
 
 def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
-    if channels == 1 and image.mode == "RGB":
-        pairs = itertools.combinations(image.split(), 2)
-        if max(np.asarray(ImageChops.difference(*pair)).max() for pair in pairs) > _GREY_ENOUGH:
-            notes.append(COLOUR_LOST)
+    if channels == 1 and image.mode == "RGB" and np.ptp(np.asarray(image), axis=2).max() > _GREY_ENOUGH:
+        notes.append(COLOUR_LOST)
     return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 
 
 def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image:
     """Resize the centre of an image, of the proportions of ``size`` (H, W), to it; unchanged if None or fits already.
 
-    What is missing in an image of floating point, NaN, makes all missing that is computed of it. Raises Refused where
-    it would be enlarged more than twice.
+    Of NaN, a missing value, all that is computed is NaN. Raises Refused where it would be enlarged more than twice.
     """
     width, height = image.size
     if size is None or (height, width) == size:
@@ -243,7 +237,7 @@ def centre(width: int, height: int, size: Sides) -> tuple[float, float]:
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
-    """Turn an 8-bit image into a contiguous array [channels, H, W]; channels is 1 or 3."""
+    """An 8-bit image as a contiguous array [channels, H, W]; channels is 1 or 3."""
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
@@ -257,8 +251,7 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
             image.verify()
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
         check_pixels(*image.size)
-        # Pillow turns TIFFs while loading; of the others nothing is asked before: a PNG would decode itself for it,
-        # hide its damage and not tell of it again
+        # Pillow turns TIFFs while loading; a PNG that is asked before would decode itself and hide its damage
         before = _orientation(image, notes) if kind == "TIFF" else 1
         image.load()
         left = _orientation(image, notes)
@@ -278,7 +271,7 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
 
 def _scale_transparent(image: Image.Image, bits: int) -> None:
     """Bring a transparent grey or colour to the 8 bits of the pixels: Pillow leaves it as the file has it."""
-    value, most = image.info.get("transparency"), (1 << bits) - 1  # of a value that is too large the lower bits count
+    value, most = image.info.get("transparency"), (1 << bits) - 1  # of a larger value the lower bits count
     if image.mode == "L" and isinstance(value, int):
         image.info["transparency"] = (value & most) * {2: 85, 4: 17}.get(bits, 1)
     elif image.mode == "RGB" and isinstance(value, tuple):
@@ -330,7 +323,7 @@ def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Ima
 
 
 def grey_of_16_bits(image: Image.Image) -> NDArray[np.uint16]:
-    """Grey values, the largest white: Pillow turns white-is-zero of 8 bits alone. Raises Refused for other bits."""
+    """Grey values, the largest white: Pillow turns those of 8 bits alone. Raises Refused for other bits."""
     tags = getattr(image, "tag_v2", {})
     if (bits := tags.get(ExifTags.Base.BitsPerSample, 16)) not in (16, (16,)):
         raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
@@ -344,7 +337,7 @@ def from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def levels_left(levels: int, pixels: NDArray[np.uint8]) -> str:
-    """How many of the ``levels`` that an image had it still has as 8-bit pixels."""
+    """How many of its ``levels`` an image still has as 8-bit pixels."""
     return f"{np.count_nonzero(np.bincount(pixels.flat))} of {levels:,} levels left"
 
 

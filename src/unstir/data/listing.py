@@ -18,7 +18,7 @@ BESIDE = frozenset(("metadata.csv", "metadata.jsonl", "dataset.json"))
 """Files that give the images beside them their labels."""
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _IGNORED_HIDDEN = "hidden file ignored"
-_SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings
+_SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside these
 _DRAWN = "000000.png", "settings.json"
 
 
@@ -40,7 +40,7 @@ class Listing:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, entry: Entry, opener: Callable[[], IO[bytes]]) -> None:
-        """Sort one visible regular file in. It is opened, for its first bytes, only where its name does not tell."""
+        """Sort one visible regular file in, by its first bytes where its name does not tell."""
         suffix = os.path.splitext(entry.path)[1].lower()  # noqa: PTH122  (pathlib is ten times slower)
         if suffix in FOREIGN:
             self.refused.append((entry.path, f"{suffix} is not an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)"))
@@ -52,7 +52,7 @@ class Listing:
             self.notes.append(("not an image, ignored", entry.path))
 
     def without_sheets(self) -> "Listing":
-        """Itself, the sheets noted and left out that `unstir sample` puts beside the images it draws."""
+        """Itself without the sheets that `unstir sample` puts beside the images it draws, which are noted."""
         there = {entry.path for entry in self.entries} | {path for _, path in self.notes}
         folders = [path.removesuffix(_DRAWN[0]) for path in there if path.rpartition("/")[2] == _DRAWN[0]]
         drawn = [folder for folder in folders if {folder + name for name in (*_DRAWN, *_SHEETS)} <= there]
@@ -72,7 +72,7 @@ class Items:
         self._members = {member.filename: member for member in members}  # the first of a name, as in the listing
 
     def read(self, path: str, any_kind: bool = False) -> bytes:
-        """Read one file whole, an image unless ``any_kind``. Raises Refused with the reason when that cannot be."""
+        """Read one file whole, an image unless ``any_kind``. Raises Refused with the reason where it cannot be."""
         try:
             file = self._zip.open(self._members[path]) if self._zip else open(f"{self._root}/{path}", "rb")  # noqa: PTH123, SIM115
             with file as stream:
@@ -93,7 +93,7 @@ class Items:
 
 
 def list_folder(root: Path) -> Listing:
-    """List a folder and everything below it; links to folders are not followed. Raises OSError if unreadable."""
+    """List what is below a folder; links to folders are not followed. Raises OSError where it cannot be read."""
     listing, pending = Listing(), [""]
     while pending:
         folder = pending.pop()
@@ -173,7 +173,7 @@ def _hidden(name: str) -> bool:
 
 
 def _why(error: Exception, file: str) -> str:
-    """The reason to refuse `file`, in our own words, as zipfile's change. UserError where the machine is at fault."""
+    """The reason to refuse `file`, in words of ours. UserError where the machine is at fault."""
     if not isinstance(error, OSError):
         return "damaged in the zip, encrypted, or compressed by a method that cannot be read"
     if error.errno in OF_THE_DISK:

@@ -1,7 +1,7 @@
 """The manifest of a store: written with a hash over its own content, read only where that hash and its form are right.
 
-The hash is SHA-256 over the manifest's JSON without it (keys sorted, no spaces). What depends on place and time (the
-source's path, its files' times) is kept apart, in origin.json: equal images and settings give equal bytes elsewhere.
+The hash is SHA-256 over the manifest's JSON without it (keys sorted, no spaces). What depends on place and time is kept
+apart, in origin.json, so that equal images and settings give equal bytes.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ PACK_AGAIN = "delete the folder and pack the data again"
 
 @dataclass(frozen=True)
 class Note:
-    """Something unusual found while packing: what was done, how often, and the first few files it was done to."""
+    """Something unusual met in packing: what was done, how often, and the first files it was done to."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
@@ -63,7 +63,6 @@ class _Form:
     manifest_hash: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError for values that no store can have."""
         channels, height, width = self.shape
         numbers = [*self.counts.values(), *(n for counts in self.counts_per_class.values() for n in counts)]
         per_class = {split: [len(self.classes), n] for split, n in self.counts.items() if self.classes}
@@ -120,7 +119,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def parsed(data: bytes) -> Any:
-    """The value that JSON stands for. Raises ValueError for all else: NaN and what is nested too deeply, too."""
+    """The value that JSON stands for. Raises ValueError for all else, also NaN and what is nested too deeply."""
     try:
         return json.loads(data, parse_constant=int)  # NaN and the infinities are no int
     except RecursionError:
@@ -128,7 +127,7 @@ def parsed(data: bytes) -> Any:
 
 
 class Origin(NamedTuple):
-    """Where the images of a store came from: the source, the stamp that it had then, and the licence of the data."""
+    """Where the images of a store came from: the source, its stamp then, and the licence of the data."""
 
     source: str = ""
     stamp: str = ""

@@ -15,7 +15,7 @@ import torch
 from unstir.data.disk import require_space, usable_path
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import NAMES, Options, Plan, Source, joint_digest
-from unstir.data.store import Store, Writer, is_store, publish, staging_folder
+from unstir.data.store import Store, Writer, arrays, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
 from unstir.parts import Option, is_own, make
 from unstir.pixels import HALF
@@ -46,7 +46,7 @@ def pack(
 
     - source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME",
       a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an
-      object of the library datasets. docs/data.md has the table.
+      object of the library datasets (docs/data.md).
     - size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
     - channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None: 1 of mnist and digits, these, 3 of else.
     - held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
@@ -56,8 +56,8 @@ def pack(
     - conditions: file of numbers for each image of a folder, zip or tar: a table with file_name, or .npy [N, K].
     - strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
-    Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
-    the arguments and the source, OSError for what the disk refuses.
+    After a kill the same call begins again, with the same bytes. Raises UserError for every mistake in the arguments
+    and the source, OSError for what the disk refuses.
     """
     downloads = usable_path(download_dir or Path(out).parent)
     rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), str(conditions)
@@ -105,18 +105,16 @@ def _pack(origin: Source[Any], staging: Path, out: Path, check: Callable[[Plan],
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
     check(plan)
-    total = sum(plan.counts.values())
-    size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
-    needed = total * (size + 8 * bool(plan.classes)) + (1 << 16)
-    require_space(staging, needed)
-    classes = list(map(printable, plan.classes))
-    scale = _scale(origin.options.scale, plan)
-    known = {"shape": plan.shape, "classes": classes, "condition": list(plan.condition)}
-    with Writer(staging / "store", {**known, "scale": scale or [[-1, 1]] * plan.is_float}) as writer:
+    classes, scale = list(map(printable, plan.classes)), _scale(origin.options.scale, plan)
+    known: dict[str, Any] = {"shape": plan.shape, "classes": classes, "condition": list(plan.condition)}
+    known["scale"] = scale or [[-1, 1]] * plan.is_float
+    planned = arrays(staging, {**known, "counts": plan.counts}).values()
+    require_space(staging, sum(array.length for array in planned) + (1 << 16))
+    with Writer(staging / "store", known) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
-                count(writer.done, total)
+                count(writer.done, sum(plan.counts.values()))
         scale = scale or (_ranges(writer) if plan.is_float else [])
         content = writer.finish(scale)
     if origin.stamp() != stamp:
@@ -144,7 +142,7 @@ def _pack(origin: Source[Any], staging: Path, out: Path, check: Callable[[Plan],
 
 
 def _scale(given: Sequence[float], plan: Plan) -> list[list[float]]:
-    """The values of each channel that become -1 and 1 where they are ``given``. UserError where they do not fit."""
+    """What becomes -1 and 1 in each channel, where it is ``given``. UserError where it does not fit."""
     pairs = [[low, high] for low, high in zip(given[::2], given[1::2], strict=False)]
     if given and not plan.is_float:
         raise UserError("scale", tuple(given), "is of floating point, and these are pixels", {"depth": "float"})
@@ -164,8 +162,7 @@ def _ranges(writer: Writer) -> list[list[float]]:
 def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
-        none = f"has no images to pack: all {len(refused)} are refused, such as {', '.join(listed[:1])}"
-        raise UserError("", name, none)
+        raise UserError("", name, f"has no images to pack: all {len(refused)} are refused, such as {listed[0]}")
     if origin.options.strict and refused:
         more = ", ..." if len(refused) > _EXAMPLES else ""
         allowed = f"has files that are refused ({len(refused)}): {', '.join(listed[:_EXAMPLES])}{more}"
@@ -173,7 +170,7 @@ def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], pack
 
 
 def _finished(origin: Source[Any], out: Path) -> Store | None:
-    """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
+    """The store in `out` if it is what would be packed; None if there is nothing. UserError for all else."""
     source = origin.name
     apart = origin.kind not in ("folder", "parquet", "tar", "datasets")
     if not apart and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
@@ -199,7 +196,7 @@ def _finished(origin: Source[Any], out: Path) -> Store | None:
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Group notes by text, most frequent first, each with its first ten paths; what is in brackets is of one path."""
+    """Notes by text, most frequent first, with the first paths of each; what is in brackets is of one path."""
     paths: dict[str, list[str]] = {}
     for note, path in notes:
         text, bracket, detail = note.partition(" (")
@@ -210,20 +207,20 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
 NARROW = 32  # levels of 255 from the darkest value to the lightest
-FAINT = 0.1  # standard deviation of the values in [-1, 1]; at 0.1 the SNR is 50 times less than for digits
+FAINT = 0.1  # standard deviation of the values in [-1, 1], where the SNR is 50 times less than for digits
 SPREAD = "spread the values over 0..255 before packing (12 bits in files of 16: times 16; a mask of 0 and 1: times 255)"
 _LOOKED_AT = 1 << 24  # bytes of images
 
 
 def weakness(least: int, most: int, std: float) -> str:
-    """What is wrong with images' range: ``least``, ``most`` in 0..255, ``std`` in units of [-1, 1]; "": nothing."""
+    """What is wrong with images' range: ``least``, ``most`` in 0..255, ``std`` in units of [-1, 1]; "" for nothing."""
     if most - least < NARROW:
         return "the images use a small part of the range"
     return "the images have hardly any contrast" if std < FAINT else ""
 
 
 def remarks(store: Store) -> list[str]:
-    """What a person should know of packed images, a sentence each: its notes, and what is found in its values."""
+    """What a person should know of packed images, a sentence each: their notes, and what is found in their values."""
     images, lines = store.images("train"), list(map(str, store.notes))
     if not len(images):
         return lines

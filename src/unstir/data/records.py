@@ -1,8 +1,8 @@
 """Images as rows of something: arrays, a table, shards of samples, a torch Dataset. One source packs them all.
 
-What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. A row may
-be an image file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], the
-one is meant of which the image is square, else (of other numbers of channels) that of fewer channels.
+What differs is how rows are found and read (`Rows`); splits, labels, chunks and digests are here. A row may be an image
+file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], that with a
+square image is meant, else (of other numbers of channels) that of fewer channels.
 
 Arrays whose values are not those of images are brought to them by one rule for all, which is noted: integers in 0..255,
 uint16 by v / 257, and floating point in -1..1 by (v + 1) / 2. Values outside the range of the rule are refused.
@@ -40,13 +40,13 @@ from unstir.data.images import (
 from unstir.data.source import HELD_OUT_NAMES, Arrangement, Source, hold_out
 from unstir.errors import OF_THE_DISK, OF_THE_MACHINE, UserError
 
-BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
+BROKEN = OSError, SyntaxError  # what reading a damaged file raises, the latter by Pillow
 _NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
 Rule = Callable[[Any], Any]
 
 
 class Rows(NamedTuple):
-    """Rows of one split, as the source names it: what they are called, how many, their labels, and how one is read."""
+    """Rows of one split, as the source names it: their name, their labels, and how one is read."""
 
     split: str
     name: str
@@ -59,7 +59,7 @@ class Rows(NamedTuple):
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
-    """The rows with labels by `as_label`, None for what names no class, as negative numbers where others are named."""
+    """The rows with labels by `as_label`: None for what names no class, and for negative numbers beside names."""
     labels = list(map(as_label, rows.labels))
     notes = [(NOT_A_CLASS, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
     missing = [label is NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
@@ -102,14 +102,14 @@ class _Place(NamedTuple):
 class Records(Source[_Place]):
     """Rows as a source; `rows` says where they are found."""
 
-    looked_at = 64  # rows that tell whether they are of floating point, and of how many channels
+    looked_at = 64  # rows that tell their type and their channels
 
     @abstractmethod
     def rows(self) -> list[Rows]:
         """All rows. Raises UserError where there are none, or no images among them."""
 
     def _look(self, rows: list[Rows]) -> None:
-        """See in some rows whether values are kept as float32, and whether they are no pictures of 1 or 3 channels."""
+        """See in some rows whether values are kept as float32, and how many channels they have."""
         asked, own = self.options, 0
         places = [place for part in rows for place in _places(part)]
         for place in places[:: -(-len(places) // self.looked_at) or 1]:
@@ -139,7 +139,7 @@ class Records(Source[_Place]):
 
     @cached_property
     def arranged(self) -> Arrangement[_Place]:
-        """The rows by their splits, which are train, and those that `split_of` knows beside it."""
+        """The rows by their splits: train, and those of `HELD_OUT_NAMES` beside it."""
         parts = self.rows()
         self._look(parts)
         named = any(rows.classes for rows in parts)
@@ -220,7 +220,6 @@ def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _as_bytes(values: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
-    """Values as uint8, with levels that are lost noted. Raises Refused."""
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
     if np.issubdtype(values.dtype, np.floating):
@@ -238,7 +237,7 @@ def _as_bytes(values: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
 
 
 def _channels_first(first: int, second: int, third: int) -> bool:
-    """Whether an array [first, second, third] is [C, H, W] and not [H, W, C]. Raises Refused where nobody can tell."""
+    """Whether an array of these sides is [C, H, W] and not [H, W, C]. Raises Refused where nobody can tell."""
     known = first in (1, 3), third in (1, 3, 4)
     if any(known) and not all(known):
         return known[0]
@@ -246,7 +245,7 @@ def _channels_first(first: int, second: int, third: int) -> bool:
         return first < third
     if first != second and second != third:
         shape = [first, second, third]
-        raise Refused(f"an array of shape {shape} is [C, H, W] or [H, W, C], which nobody can tell; give image files")
+        raise Refused(f"an array of shape {shape} may be [C, H, W] or [H, W, C]; give image files")
     return first != second
 
 

@@ -4,7 +4,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.disk import file_sha256
+from unstir.data.disk import file_sha256, open_file
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides, as_float32, fit
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
@@ -26,35 +26,32 @@ from unstir.pixels import enlarged
 from unstir.progress import sides, written
 
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
-HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
+HELD_OUT = 0.1  # fraction, where neither the caller nor the source says one
 
-_UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
-_KINDS = 5  # of files that are no images, named where there are no images
+_FEW = 10  # images, or one in a hundred, that may be unreadable; where there are more, packing ends
+_KINDS = 5  # of files that are no images, named where there are no others
 NUMBERED = "classes are named by numbers, for the source has no other names"
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
 NAMES = tuple(OURS["source"])
 """The data sets that are known by name."""
-UNKNOWN = "unknown"  # the licence of data whose source says none
-PREFIX = "hf:"  # of the name of a data set on the Hub
+UNKNOWN = "unknown"  # the licence of data that has none
+PREFIX = "hf:"  # of a data set on the Hub
 
 
 def is_named(source: str) -> bool:
-    """Whether a source is a data set with a name, or MODULE:NAME, and no path."""
+    """Whether a source is a data set's name, or MODULE:NAME, and no path."""
     return source in NAMES or source.startswith(PREFIX) or is_own(source)
 
 
 class Chunk(NamedTuple):
-    """Consecutive images of one split."""
+    """Consecutive images of one split, and what is known of the n of them that are kept."""
 
     split: str
-    pixels: NDArray[Any]  # [n, C, H, W], uint8 or float32
+    group: Group
     labels: NDArray[np.int64] | None  # [n]
-    refused: Sequence[tuple[str, str]] = ()  # (path, reason)
-    notes: Sequence[tuple[str, str]] = ()  # (text, path)
-    digest: str = ""  # of the source's own bytes, where its hash is not known beforehand
-    conditions: NDArray[np.float32] | None = None  # [n, K] or [n, C', H, W]
+    conditions: NDArray[np.float32] | None  # [n, K] or [n, C', H, W]
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class Plan:
     refused: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, str]] = ()
     is_float: bool = False
-    condition: tuple[int, ...] = ()  # the shape of what describes each image, [K] or [C', H, W]; empty: nothing does
+    condition: tuple[int, ...] = ()  # the shape of what describes each image, [K] or [C', H, W]; () where nothing does
 
 
 _plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
@@ -113,10 +110,10 @@ class Arrangement(NamedTuple, Generic[_Item]):
 
 
 class Source(ABC, Generic[_Item]):
-    """A place images come from, one by one, each of which may be refused; `size` None keeps their one common shape.
+    """A place that images come from, each of which may be refused; `size` None keeps their one common shape.
 
-    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
-    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
+    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data. ``settings`` are
+    the options that shape the result, as JSON values: a store made with others is another store.
     """
 
     kind: str
@@ -156,24 +153,24 @@ class Source(ABC, Generic[_Item]):
 
     @abstractmethod
     def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
-        """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
+        """Decode groups of items in order, and keep those of ``shape``, by default that of the group's first."""
 
     def stamp(self) -> str:
-        """Identify the source's present content quickly: names, lengths and times of its files."""
+        """Identify the present content quickly: by names, lengths and times of the files."""
         rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
         return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
     def source_hash(self, shape: Shape) -> str:
-        """Hash its files, or every candidate for a store of images of ``shape``, as packing does."""
+        """Hash the files, or every candidate for a store of images of ``shape``, as packing does."""
         if self.hashes_files:
             digests = [file_sha256(file) for file in self.files]
             return digests[0] if len(digests) == 1 else joint_digest(digests)
         arranged = self.arranged
-        requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
+        requests = [[arranged.items[place] for place in part] for _, part in self._parts(arranged, shape)]
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
-        """What there is to pack, with the common shape; may download, and unpack into folders in ``staging``."""
+        """What there is to pack, with the common shape; may download, and unpack into ``staging``."""
         arranged = self.arranged
         if (given := self.options.conditions) and self.kind not in ("folder", "zip"):
             raise UserError("conditions", given, "is for a folder, zip or tar of images", "pack them in one .npz file")
@@ -183,8 +180,7 @@ class Source(ABC, Generic[_Item]):
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
             mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
             raise UserError("", self.name, none, mend)
-        known = self.size and self.channels
-        shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
+        shape = (self.channels, *self.size) if self.size and self.channels else self._common_shape(arranged.items)
         notes = [*arranged.notes]
         if arranged.classes and all(map(str.isdecimal, arranged.classes)) and not self.has_names:
             notes.append((NUMBERED, self.name))
@@ -195,12 +191,12 @@ class Source(ABC, Generic[_Item]):
         source_hash = self.source_hash(shape) if self.hashes_files else None
         return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
-    def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
-        """Chunks as (split, first, last + 1), of one split, 256 images, 4 MiB of pixels and 4 MiB of files at most."""
+    def _parts(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, range]]:
+        """The places of chunks, each of one split, and at most 256 images, 4 MiB of pixels and 4 MiB of files."""
         pixels, total, num_train = math.prod(shape), len(arranged.items), arranged.num_train
         rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // pixels, _CHUNK_BYTES // self.item_bytes))
         cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-        return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
+        return [("train" if a < num_train else "held_out", range(a, b)) for a, b in pairwise(cuts)]
 
     def _common_shape(self, items: Sequence[_Item]) -> Shape:
         first = ""
@@ -213,11 +209,11 @@ class Source(ABC, Generic[_Item]):
         raise UserError("", self.name, f"has no image among {len(items)}, such as {first}")
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
-        ranges = self._ranges(arranged, shape)
-        unreadable, most, earlier = list[str](), max(_UNREADABLE, len(arranged.items) // 100), arranged.refused
-        requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
+        parts = self._parts(arranged, shape)
+        unreadable, most, earlier = list[str](), max(_FEW, len(arranged.items) // 100), arranged.refused
+        requests = [[arranged.items[place] for place in part] for _, part in parts]
         with closing(self.groups(requests, shape)) as groups:
-            for (split, first, stop), group in zip(ranges, groups, strict=True):
+            for (split, part), group in zip(parts, groups, strict=True):
                 refused, earlier = [*earlier, *group.refused], ()
                 unreadable += [f"{path} ({why})" for path, why in refused if why.startswith(UNREADABLE)]
                 if len(unreadable) > most:
@@ -227,27 +223,35 @@ class Source(ABC, Generic[_Item]):
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
-                labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
-                kept = [first + place for place in group.kept]
-                conditions = None if arranged.conditions is None else self._conditions(arranged, kept, shape)
-                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest, conditions)
+                kept = [part[place] for place in group.kept]
+                labels = None if arranged.labels is None else arranged.labels[kept]
+                yield Chunk(split, group, labels, self._conditions(arranged, kept, shape))
 
-    def _conditions(self, arranged: Arrangement[_Item], places: Sequence[int], shape: Shape) -> NDArray[np.float32]:
-        """Those of some images; images among them are cropped and resized as the images they describe."""
-        rows: NDArray[np.float32] = arranged.conditions[places]  # type: ignore[index]
-        if rows.ndim == 2:
+    def _conditions(self, arranged: Arrangement[_Item], places: list[int], shape: Shape) -> NDArray[np.float32] | None:
+        """Those of some images, if any; where they are images, cropped and resized as what they describe."""
+        rows = None if arranged.conditions is None else arranged.conditions[places]
+        if rows is None or rows.ndim == 2:
             return rows
         sides, whose = [self.sides(arranged.items[place]) for place in places], f"the condition of {self.name}"
         fitted = [_fitted(row, of, shape[1:], whose) for row, of in zip(rows, sides, strict=True)]
         return np.array(fitted, np.float32).reshape(len(places), rows.shape[1], *shape[1:])
 
     def sides(self, item: _Item) -> Sides:
-        """(H, W) of an image before it is cropped and resized, which conditions that are images need."""
+        """(H, W) of an image before it is cropped and resized, for conditions that are images."""
         raise UserError("", self.name, "takes conditions that are images of arrays alone")
 
 
+def read_array(file: Path, key: str) -> NDArray[Any]:
+    """The numbers in a .npy file that ``key`` names. Raises UserError for another file, OSError as `open_file`."""
+    with suppress(ValueError, EOFError), open_file(file) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        if array.dtype.kind in "buif":
+            return array
+    raise UserError(key, file, "is no array of numbers", "write one with np.save")
+
+
 def checked_conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[np.float32]:
-    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
+    """Those of ``num`` images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
     rows = conditions[:, None] if conditions.ndim == 1 else conditions
     if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif" or not rows.size:
         wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
@@ -265,9 +269,9 @@ def _fitted(row: NDArray[np.float32], sides: Sides, size: Sides, whose: str) -> 
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:
-    """Choose the indices to hold out: round(n * fraction) of each label's n images, at least one where n >= 2.
+    """The indices to hold out: round(n * fraction) of each label's n images, at least one where n >= 2.
 
-    fraction in [0, 1); 0 holds out nothing. Images are ranked by SHA-256 of (seed, name), so the choice depends
+    ``fraction`` is in [0, 1); 0 holds out nothing. Images are ranked by SHA-256 of (seed, name), so the choice depends
     on names alone, and one more image changes at most one other image's side of its class.
     """
     if fraction == 0:

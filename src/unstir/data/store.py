@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
     from unstir.pixels import Scale
 
 HEADER_BYTES = 128
-LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory
+LARGE = 1 << 28  # bytes of pixels that may not be in memory
 _PRIVATE: dict[str, Any] = {"access": mmap.ACCESS_COPY}
 if sys.platform == "linux":  # no memory is set aside for pages that might be written, or no file larger than it maps
     _PRIVATE = {"flags": mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)}
@@ -87,7 +87,7 @@ class Array(NamedTuple):
 
 
 def arrays(folder: Path, about: Mapping[str, Any]) -> dict[tuple[str, str], Array]:
-    """The arrays that the manifest ``about`` a store says it has, in order, by (split, "images", "labels" or other)."""
+    """The arrays of a store with the manifest ``about``, in order, by (split, "images", "labels" or "conditions")."""
     kinds: dict[str, tuple[str, Sequence[int]]] = {"images": ("<f4" if about["scale"] else "|u1", about["shape"])}
     if about["classes"]:
         kinds["labels"] = "<i8", ()
@@ -109,7 +109,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open the store in `path`, whole by its manifest, whose hash is checked; bytes are by `verify`. UserError."""
+        """Open the store in `path`, whole by its manifest; `verify` checks its bytes. Raises UserError."""
         path = usable_path(path)
         store = cls(path, manifests.read(path))
         for array in store.arrays().values():
@@ -141,7 +141,7 @@ class Store:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) over shape, classes, counts, scale, values and labels, as computed when it was packed."""
+        """SHA-256 (hex) over shape, classes, counts, scale, values and labels, as it was packed."""
         return str(self.manifest["content_hash"])
 
     @property
@@ -203,7 +203,7 @@ class Store:
         return torch.cat(parts) if parts else None
 
     def verify(self) -> None:
-        """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ."""
+        """Read every byte, once for this object, and compare with `content_hash`. UserError where they differ."""
         self._read  # noqa: B018
 
     @cached_property
@@ -217,7 +217,7 @@ class Store:
 
 
 def is_store(path: str | Path) -> bool:
-    """Tell whether folder `path` is a packed store, or what damage left of one, which then fails to open."""
+    """Whether folder `path` is a packed store, or what damage left of one, which fails to open."""
     try:
         folder = usable_path(path)
         if (folder / "train.images.npy").is_file():
@@ -229,7 +229,7 @@ def is_store(path: str | Path) -> bool:
 
 
 def content_hash(folder: Path, about: Mapping[str, Any]) -> str:
-    """Hash a store's arrays: SHA-256 over shape, classes, counts and what else it has as JSON, then all bytes."""
+    """SHA-256 (hex) over a store's shape, classes, counts and what else it has as JSON, then all bytes."""
     scale, condition = about["scale"], about["condition"]
     further = [*([scale] if scale else []), *([{"condition": condition}] if condition else [])]
     described = [about["shape"], about["classes"], [about["counts"][split] for split in SPLITS], *further]
@@ -245,7 +245,6 @@ class Ahead:
     """Asks the system for rows of an array, which it then reads aside; nothing is copied, nothing waits."""
 
     def __init__(self, array: Array) -> None:
-        """Map the file; raises UserError where it has gone."""
         with file_errors(array.file), open_file(array.file) as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._row = (array.length - HEADER_BYTES) // array.shape[0]
@@ -291,22 +290,23 @@ class Writer:
 
     def write(self, chunk: "Chunk") -> None:
         """Append one chunk."""
-        self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
+        group = chunk.group
+        self._files[chunk.split, "images"].write(np.ascontiguousarray(group.pixels).data)
         if chunk.labels is not None:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
         if chunk.conditions is not None:
             self._files[chunk.split, "conditions"].write(np.ascontiguousarray(chunk.conditions, "<f4").data)
-        if self._about["scale"] and chunk.split == "train" and len(chunk.pixels):
-            self.low = np.fmin(self.low, np.fmin.reduce(chunk.pixels, (0, 2, 3)))
-            self.high = np.fmax(self.high, np.fmax.reduce(chunk.pixels, (0, 2, 3)))
-        self.rows[chunk.split] += len(chunk.pixels)
-        self.done += len(chunk.pixels) + len(chunk.refused)
-        self.refused += chunk.refused
-        self.notes += chunk.notes
-        self.digests += [chunk.digest] if chunk.digest else []
+        if self._about["scale"] and chunk.split == "train" and group.kept:
+            self.low = np.fmin(self.low, np.fmin.reduce(group.pixels, (0, 2, 3)))
+            self.high = np.fmax(self.high, np.fmax.reduce(group.pixels, (0, 2, 3)))
+        self.rows[chunk.split] += len(group.kept)
+        self.done += len(group.kept) + len(group.refused)
+        self.refused += group.refused
+        self.notes += group.notes
+        self.digests.append(group.digest)
 
     def finish(self, scale: list[list[float]]) -> str:
-        """Write the arrays' headers, now that their lengths are known, and make all of it last; the content hash."""
+        """Write the headers, now that the lengths are known, and sync all of it; the content hash."""
         for key, array in self.arrays().items():
             self._files[key].seek(0)
             self._files[key].write(array.header)
@@ -316,7 +316,7 @@ class Writer:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """An empty folder, locked, where the store of `out` is built, gone after the block; UserError where in use."""
+    """An empty, locked folder where the store of `out` is built, gone after the block; UserError where in use."""
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
     busy = UserError("", out, "is packed by another process", "wait for it or choose another folder")

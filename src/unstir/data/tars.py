@@ -1,8 +1,8 @@
 """Images in tars, unpacked into the staging folder of the store and read as the folder they give.
 
 Several tars, and one in which an image has a label or another image beside it, are read as webdataset has them: files
-that share a name up to its first point are one sample. A tar with a link, a device or a name that leads out of it is
-refused before anything is unpacked.
+that share a name up to its first point are one sample. A tar with a link, a device or a name that leads out is refused
+before anything is unpacked.
 """
 
 import json
@@ -54,7 +54,7 @@ class _Tar(NamedTuple):
 
 
 class TarSource(Records):
-    """One tar or several; names of tars beginning with train, test or validation say the split of their samples."""
+    """One tar or several, whose names may say the split of their samples (`split_of`)."""
 
     kind = "tar"
     hashes_files = True
@@ -94,7 +94,7 @@ class TarSource(Records):
 
 
 def _unpacked(file: Path, folder: Path) -> _Tar:
-    """Unpack a tar of files and folders alone, that the disk has room for, into a new folder. Raises UserError."""
+    """Unpack a tar into a new folder. Raises UserError for more than files and folders, and where the disk is full."""
     folder.mkdir()
     files, large, needed = list[tarfile.TarInfo](), list[str](), 0
     with tar_errors(file), tarfile.open(file) as tar:
@@ -111,7 +111,7 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
 
 
 def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
-    """Whether a member is a file and no folder. Raises UserError for all else, and where its name leads out."""
+    """Whether a member is a file, not a folder. Raises UserError for all else, and where its name leads out."""
     inside = not member.name.startswith("/") and ".." not in member.name.split("/")
     if not (inside and (member.isreg() or member.isdir())):
         kind = "is neither a file nor a folder" if inside else "leads out of it"
@@ -140,7 +140,7 @@ def _images(parts: Sequence[str]) -> list[str]:
 
 
 def _image(images: list[str], whose: str) -> str:
-    """The image of a sample: the only one, or the only one whose ending has no further point."""
+    """The only image of a sample, or the only one whose ending has no further point."""
     plain = [part for part in images if "." not in _ending(part)]
     if len(images) > 1 and len(plain) != 1:
         rule = "files that share a name up to its first point are one sample, of one image"

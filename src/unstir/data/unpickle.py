@@ -58,12 +58,12 @@ def _load(data: bytes) -> Any:
 
 
 def batch(data: bytes) -> bytes:
-    """The records of a pickled batch, 1 label byte and 3,072 pixel bytes each. Raises some Exception for others."""
+    """The records of a pickled batch, 1 label byte and 3,072 pixel bytes each. Raises any exception for others."""
     content = _load(data)
     labels = np.frombuffer(bytes(list(content[b"labels"])), np.uint8)
     return np.column_stack((labels, content[b"data"].pixels)).tobytes()
 
 
 def class_names(data: bytes) -> list[str]:
-    """The names in the pickled batches.meta. Raises some Exception where there are none."""
+    """The names in the pickled batches.meta. Raises any exception where there are none."""
     return [name.decode("utf-8", "replace") for name in _load(data)[b"label_names"]]

@@ -1,4 +1,4 @@
-"""One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
+"""One edit under way: what is asked of the model is checked, its calls counted, its settings recorded."""
 
 import hashlib
 import math
@@ -33,11 +33,10 @@ Result = TypeVar("Result")
 class Edited:
     """Pixels ``given`` (the images, and what a mask left of one) and ``made``: uint8 [n, C, H, W] and [m, C, H, W].
 
-    ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
-    are the network calls that were made, each of a batch of images; ``besides`` says in words what guidance added.
-    ``nrow`` are the tiles in a row of the picture, ``names`` what each of them is, the given ones first, or none at
-    all; ``psnr``, in decibels, says how well each inverted image came back; ``keep``, bool [1, 1, H, W], is what was
-    not filled in.
+    ``settings`` are all that decides the pixels, as JSON has it. ``calls`` are the network calls that were made, each
+    of a batch of images; ``besides`` says in words what guidance added. ``nrow`` are the tiles in a row of the picture,
+    ``names`` what each of them is, the given ones first, or none at all; ``psnr``, in decibels, says how well each
+    inverted image came back; ``keep``, bool [1, 1, H, W], is what was not filled in.
     """
 
     given: Tensor
@@ -61,14 +60,13 @@ class Editing:
     """A model and the job of an edit, of which result i is a function of ``chain.seed`` and i.
 
     The job's ``label`` is the class of the image, or its ``condition`` what else describes it, needed where the network
-    knows them unless it was trained with some hidden. What has no use for a part of the job's chain leaves it aside:
-    filling in is always ancestral, inverting is DDIM without randomness, guidance or a guide. Raises UserError for a
-    job or a ``chain`` that misfits.
+    knows them unless it was trained with some hidden. ``chain`` is the job's own as the edit takes it: filling in is
+    ancestral, inverting is DDIM without randomness or guidance. Raises UserError for a job or a chain that misfits.
     """
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
         if not 1 <= job.num <= MOST:
-            raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
+            raise UserError("num", job.num, f"must be 1 to {MOST}", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
         if chain.times and chain.times[-1]:
@@ -100,13 +98,11 @@ class Editing:
     ) -> Edited:
         """What came of an ``edit``, with all that decides its pixels: its ``options``, and what was in force.
 
-        ``files`` are the pictures that were read, by what they are: each is recorded by its name, if it has one, and
-        SHA-256.
-        ``names`` are those of the first tiles; those that follow are results, which have their numbers.
-        ``besides`` says what guidance added, where that is not what it adds to the whole chain.
+        ``files`` are the pictures that were read, by what they are. ``names`` are those of the first tiles; results
+        follow, by their numbers. ``besides`` says what guidance added, where that is not what it adds to the chain.
         """
         named = [label for label in options.get("labels") or [self.job.label] if label is not None]
-        conditions, given_condition = self.model.conditions, self.job.condition
+        known, condition = self.model.conditions, self.job.condition
         settings = {
             "edit": edit,
             **{kind: _recorded(picture) for kind, picture in files.items()},
@@ -114,7 +110,7 @@ class Editing:
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
-            "condition": conditions.hash(given_condition) if conditions and given_condition is not None else None,
+            "condition": known.hash(condition) if known and condition is not None else None,
             "classes": [self.model.labels.names[label] for label in named],
             "chain": self.chain.in_effect(),
             **self.model.provenance(),
@@ -126,20 +122,18 @@ class Editing:
     def condition(self, indices: Tensor) -> Tensor | None:
         """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""
         model, given = self.model, self.job.condition
-        if model.conditions is None:
-            return labels_for(indices, self.label)
-        if given is None:
+        if model.conditions is not None and given is None:
             return model.conditions.nothing(len(indices), model.device)
-        return model.condition(indices // MOST, given=given)
+        return model.condition(indices // MOST, self.label, given=given)
 
     def guided(self, indices: Tensor) -> Denoise:
-        """The denoiser for the job's condition, guided and clamped as the chain says, for results by their indices."""
+        """The denoiser for results by their indices, told the condition, guided and clamped as the chain says."""
         condition = self.condition(indices)
         denoise, weak = self.model.denoise(condition), self.model.away_from(condition)
         return steered(denoise, self.chain, self.model.process, weak, indices)
 
     def of_class(self, label: int | None) -> Denoise:
-        """The denoiser for one label, or the job's first condition, clamped as the chain says, for any batch."""
+        """The denoiser of any batch for one label, or the job's first condition, clamped as the chain says."""
 
         def denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
             first = torch.zeros(len(x_t), dtype=torch.int64, device=x_t.device)
@@ -164,14 +158,10 @@ class Editing:
 
     @torch.no_grad()
     def results(
-        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None
+        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor
     ) -> Generator[Step, None, Tensor]:
-        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data.
-
-        It yields the steps of each batch.
-        """
-        asked = torch.arange(self.job.num) if indices is None else indices
-        batches = torch.split(asked.to(self.model.device), self.job.batch_size)
+        """What the chain makes of ``indices``, int64 [n], in units of the data, after the steps of each batch."""
+        batches = torch.split(indices.to(self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
             made = []
             for batch in batches:
@@ -180,11 +170,6 @@ class Editing:
                         yield step
                     made.append(self.model.to_units(step.x))
             return torch.cat(made)
-
-
-def labels_for(indices: Tensor, label: int | None) -> Tensor | None:
-    """One label for each index, int64 [B], or None."""
-    return None if label is None else torch.full_like(indices, label)
 
 
 def finished(steps: Generator[Step, None, Result]) -> Result:

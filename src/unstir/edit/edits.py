@@ -1,4 +1,4 @@
-"""The five edits: model and picture files in, pixels out; UserError for what cannot be read or does not fit."""
+"""The five edits: model and pictures in, pixels out; UserError for what cannot be read or does not fit."""
 
 import logging
 from collections.abc import Generator, Iterable
@@ -15,7 +15,7 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, labels_for, last, psnr
+from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, last, psnr
 from unstir.edit.files import Box, named, notes_on, read_image, read_mask, shown
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -24,11 +24,11 @@ from unstir.randomness import Key
 from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
-GREY = 128  # the pixels that stand for what is to be filled in
+GREY = 128  # of what is to be filled in
 
 
 def preview(model: Model, image: Picture) -> tuple[Image, list[str]]:
-    """The part of a picture that an edit takes, as large as there is detail, and what is done to it, in words."""
+    """The part of a picture that an edit takes (`shown`), and what is done to it, in words."""
     _picture(model, image)
     return shown(image, model.shape), notes_on(image, model.shape)
 
@@ -66,8 +66,7 @@ def inpaint_steps(
     editing, made = yield from filled(model, x_0, keep, job, resamples, jump)
     pixels = to_uint8(x_0)
     files: dict[str, Picture] = {"image": image} if mask is None else {"image": image, "mask": mask}
-    given = torch.cat((pixels, pixels.where(keep, GREY)))
-    names = "given", "to fill in"
+    given, names = torch.cat((pixels, pixels.where(keep, GREY))), ("given", "to fill in")
     edited = editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
     return replace(edited, keep=keep)
 
@@ -77,7 +76,6 @@ def filled(
 ) -> Generator[Step, None, tuple[Editing, Tensor]]:
     """The job's results for each of N images, float [N, C, H, W] in [-1, 1]: [N num, C, H, W] in units of the data.
 
-    It yields the steps.
     ``keep`` is bool [N or 1, 1 or C, H, W]. The noise of result i of image n is that of number n `MOST` + i.
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
@@ -124,7 +122,7 @@ def vary_steps(model: Model, image: Picture, job: Job, *, strength: float) -> Ge
         denoise, weak = model.denoise(condition), model.away_from(condition)
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
-    made = yield from editing.results(like_it, chain.calls(part.schedule))
+    made = yield from editing.results(like_it, chain.calls(part.schedule), torch.arange(job.num))
     besides = model.besides(chain, part)
     return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
 
@@ -160,10 +158,10 @@ def blend(
     weights = _weights(count)
     pair_of_labels = labels or (job.label, job.label)
     first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
-    files = [end for end in ends if isinstance(end, Path)]
+    files = {f"image{number}": end for number, end in enumerate(ends, start=1) if isinstance(end, Path)}
     if below := [end for end in ends if isinstance(end, int) and end < 0]:
         raise UserError("numbers", below[0], "must be 0 or more")
-    images = [_picture(model, file) for file in files]
+    images = [_picture(model, file) for file in files.values()]
     editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
     times, process, w = editing.chain.visited(model.process.schedule), model.process, weights.to(model.device)
     of_first = editing.of_class(first)
@@ -179,13 +177,12 @@ def blend(
             numbers = torch.tensor(ends, device=model.device)
             one, other = starting_noise(editing.chain.seed, numbers, model.shape)[:, None]
         made = last(mathematics.between(pair, process, (one, other), w, times))
-    named = {f"image{number}": file for number, file in enumerate(files, start=1)}
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
-    shown = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])
+    given = to_uint8(torch.cat(images) if images else made[:0])
     origin: dict[str, Any] = {"refinements": refinements} if images else {"numbers": list(ends)}
     options = {"count": count, "labels": pair_of_labels, **origin}
-    names, nrow = (*("first", "second")[: len(shown)], *_shares(weights)), count + len(shown)
-    return editing.done("blend", named, shown, to_uint8(made), names, nrow=nrow, psnr=came_back, **options)
+    names, nrow = (*("first", "second")[: len(given)], *_shares(weights)), count + len(given)
+    return editing.done("blend", files, given, to_uint8(made), names, nrow=nrow, psnr=came_back, **options)
 
 
 def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
@@ -202,7 +199,7 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(model.device)[cells % count]
-        first, second = (labels_for(rows, label) for label in labels)
+        first, second = (model.labels.of(rows, label) for label in labels)
         weak, other = model.away_from(first), model.away_from(second)
         if model.guide is not None and weak and other:
             weak = mathematics.mixed(weak, other, w)
@@ -218,16 +215,15 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
     return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)
 
 
-def _picture(model: Model, file: Picture) -> Tensor:
-    """A picture file as `read_image` reads it; UserError where the model's images are no pictures."""
+def _picture(model: Model, picture: Picture) -> Tensor:
+    """A picture as `read_image` reads it; UserError where the model's images are no pictures."""
     if not model.in_pixels:
         values = f"is a picture, and {model.folder} makes values"
-        raise UserError("", named(file), values, "fill in arrays: edit inpaint x.npy")
-    return read_image(file, model.shape)
+        raise UserError("", named(picture), values, "fill in arrays: edit inpaint x.npy")
+    return read_image(picture, model.shape)
 
 
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:
-    """DDIM without randomness, guidance or a guide; UserError for fewer than 0 refinements of its inversion."""
     if refinements < 0:
         raise UserError("refinements", refinements, "must be at least 0", {"refinements": 0})
     alone = model if model.guide is None else replace(model, guide=None)

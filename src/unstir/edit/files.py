@@ -23,9 +23,9 @@ from unstir.runs import sidecar
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 MOST_COLOURED = 0.01  # of a mask's pixels; a few are what lossy files leave
-ONE_COLOUR = 32  # a channel of paint varies by less, of 255; lossy files leave some of it
-SHOWN = 512  # pixels a side of a picture that is shown to be edited
-LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
+ONE_COLOUR = 32  # levels of 255: a channel of paint varies by less, in lossy files too
+SHOWN = 512  # pixels a side of a picture that is to be edited
+LONGEST = 60  # characters of each of two parts of a file's name
 
 
 def read_image(picture: Picture, shape: Shape) -> Tensor:
@@ -47,7 +47,7 @@ def notes_on(picture: Picture, shape: Shape) -> list[str]:
 
 
 def shown(picture: Picture, shape: Shape) -> Image:
-    """The part of a picture that is edited, enlarged by no more than the picture allows: at most `SHOWN` pixels."""
+    """The part of a picture that is edited, as large as its detail allows, and at most `SHOWN` pixels."""
     C, H, W = shape
     whole = to_picture(torch.tensor(decoded(picture, None, C).pixels))
     most = min(SHOWN // max(H, W), int(centre(*whole.size, (H, W))[1]) // H)
@@ -57,9 +57,8 @@ def shown(picture: Picture, shape: Shape) -> Image:
 def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
 
-    A mask has the size of the run's images, or of the ``image`` if that is one file.
-
-    Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
+    A mask has the size of the run's images, or of the ``image`` if that is one file. Raises UserError unless exactly
+    one of them is given, it fits, and it leaves and takes at least a pixel.
     """
     H, W = shape[1:]
     if (mask is None) == (box is None):
@@ -105,7 +104,7 @@ def _hole(mask: Picture) -> Tensor:
     coloured, grey = most - least >= 64, (most >= 64) & (least < 192)
     for what, part, limit in (("coloured", coloured, MOST_COLOURED), ("neither black nor white", grey, MOST_GREY)):
         if (share := float(part.float().mean())) > limit:
-            paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
+            paint = "paint white what is to be filled in and black what is kept, or erase it"
             raise UserError("mask", named(mask), f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
 
@@ -163,12 +162,12 @@ class Target:
     def save(self, edited: Edited) -> tuple[str, ...]:
         """Write the picture and what was asked besides; return in words where, and what it cost."""
         file = self.out or self.folder / self._name(edited.settings)
-        singles = sidecar.numbered(file, len(edited.made) if self.singles else 0)
+        pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
+        singles = sidecar.numbered(file, len(pictures))
         cost = f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}"
         psnr = [None if value == math.inf else value for value in edited.psnr]
         record = {"calls": edited.calls, "cost": cost, **({"psnr": psnr} if psnr else {})}
         command = f"unstir edit {edited.settings['edit']}"
-        pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
         sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **record)
         if self.into is not None and edited.keep is not None:
             photo = pasted(self.read[0], edited.made[0], edited.keep)

@@ -18,6 +18,7 @@ from unstir.data import pack
 from unstir.data.folder import arrange
 from unstir.data.images import Shape
 from unstir.data.listing import list_folder
+from unstir.data.source import read_array
 from unstir.edit.editing import finished
 from unstir.edit.edits import filled
 from unstir.edit.files import Box, read_mask
@@ -65,9 +66,8 @@ def inpaint_stack(
     """
     scale, shape = model.data.scale, (len(images), *model.shape)
     if images.shape != shape or images.is_floating_point() != scale.is_float:
-        raise UserError(
-            "images", list(images.shape), f"must be {'float32' if scale.is_float else 'uint8'} {list(shape)}"
-        )
+        kind = "float32" if scale.is_float else "uint8"
+        raise UserError("images", list(images.shape), f"must be {kind} {list(shape)}")
     x_0, present = known(scale.to_model(images), scale)
     here = torch.ones(1, 1, *shape[2:], dtype=torch.bool) if keep is None else keep
     _check_masks(here, shape, "keep", None)
@@ -86,16 +86,15 @@ def inpaint_stack(
 def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | None) -> None:
     sizes = itertools.product((1, shape[0]), (1, shape[1]), (shape[2],), (shape[3],))
     if keep.dtype != torch.bool or tuple(keep.shape) not in list(sizes):
-        due = "bool [N or 1, 1 or C, H, W]"
-        raise UserError(key, given, f"has masks of {list(keep.shape)}, and images of {list(shape)} take {due}")
+        due = f"must be bool [N or 1, 1 or C, H, W] for images {list(shape)}, not {list(keep.shape)}"
+        raise UserError(key, given, due)
 
 
 def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
     """Images of a folder or NumPy file as the data would hold them, [N, C, H, W], and an .npz file's conditions."""
     shape, depth = model.shape, "float" if model.data.scale.is_float else "8"
     with tempfile.TemporaryDirectory() as folder:
-        options: dict[str, Any] = {"size": shape[1:], "channels": shape[0], "depth": depth}
-        store = pack(path, Path(folder) / "images", held_out=0.0, **options)
+        store = pack(path, Path(folder) / "images", size=shape[1:], channels=shape[0], depth=depth, held_out=0.0)
         if store.refused:
             raise UserError("", store.refused[0][0], f"cannot be filled in: {store.refused[0][1]}").at(path)
         images, described = store.together("images"), store.together("conditions")
@@ -106,8 +105,8 @@ def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
 def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:
     """What to keep of images of a shape [N, C, H, W], bool [N or 1, 1 or C, H, W]: all but the ``box`` or a mask.
 
-    That is a picture for all, as `read_mask` takes it, a folder with one for each in their order, or a NumPy array
-    [H, W], [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None without any.
+    That is a picture for all, as `read_mask` takes it, a folder with one for each in their order, or an array [H, W],
+    [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None without any.
     """
     size: Shape = (1, shape[2], shape[3])
     if mask is None and box is None:
@@ -116,11 +115,9 @@ def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tens
         files = arrange(list_folder(mask).entries, 0.0, 0).items  # in the order in which images are packed
         keep = torch.cat([torch.ones(0, *size) > 0, *(read_mask(mask / file, None, None, size) for file in files)])
     elif mask is not None and mask.suffix.lower() == ".npy":
-        try:
-            holes = torch.from_numpy(np.load(mask, allow_pickle=False) != 0)
-        except (ValueError, EOFError):
-            raise UserError("mask", mask, "is no NumPy array", "write it with np.save") from None
-        keep = ~{2: lambda: holes[None, None], 3: lambda: holes[:, None]}.get(holes.ndim, lambda: holes)()
+        keep = torch.from_numpy(read_array(mask, "mask") == 0)
+        keep = keep[None] if keep.ndim == 2 else keep
+        keep = keep[:, None] if keep.ndim == 3 else keep
     else:
         keep = read_mask(mask, box, None, size)
     _check_masks(keep, shape, "mask", mask)
@@ -137,10 +134,9 @@ def targets(folder: Path, spread: bool) -> list[Path]:
 
 def save(filled: Filled, model: Model, folder: Path, spread: bool) -> list[Path]:
     """Write results.npy into a folder, with ``spread`` mean and deviation too, and settings; return the files."""
-    scale, mean = model.data.scale, filled.mean
-    arrays = {"results": filled.made, "mean": mean, "deviation": filled.deviation}
-    above = scale.to_model(mean + filled.deviation)
-    shown = {"mean": scale.to_model(filled.mean), "deviation": 2 * (above - scale.to_model(filled.mean)) - 1}
+    arrays = {"results": filled.made, "mean": filled.mean, "deviation": filled.deviation}
+    mean, above = map(model.data.scale.to_model, (filled.mean, filled.mean + filled.deviation))
+    shown = {"mean": mean, "deviation": 2 * (above - mean) - 1}
     files = targets(folder, spread)
     for file in files:
         if file.suffix == ".png":

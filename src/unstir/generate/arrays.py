@@ -1,7 +1,7 @@
 """The images of a job as one array, images.npy, in units of the data: whole after a kill at any time.
 
 Each batch is a file of its own, named by its first image and its weights, until all are there; then they become one.
-An array has no place for the hash of its weights: settings.json beside it has these, and the SHA-256 of the array.
+An array has no place for the hash of its weights: settings.json has it, and the SHA-256 of the array.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def opened(file: Path) -> NDArray[np.generic] | None:
 
 
 def save(out: Path, begin: int, images: Tensor, partial: Path, model: Model) -> None:
-    """Write the batch that begins at an image's number, by way of the folder ``partial``."""
+    """Write the batch that begins at an image's number, through the folder ``partial``."""
     file = _batch(out, begin, model)
     with writing(file):
         np.save(partial / file.name, images.numpy())
@@ -36,7 +36,7 @@ def save(out: Path, begin: int, images: Tensor, partial: Path, model: Model) -> 
 
 
 def batches(out: Path, job: Job, model: Model) -> dict[range, NDArray[np.generic] | None]:
-    """The batches of a job, by the numbers of their images; None in the place of one that is not there as a file."""
+    """The batches of a job, by the numbers of their images; None for one that is not there as a file."""
     parts = dict[range, NDArray[np.generic] | None]()
     for begin in range(0, job.num, job.batch_size):
         part, array = range(begin, min(begin + job.batch_size, job.num)), opened(_batch(out, begin, model))
@@ -45,7 +45,7 @@ def batches(out: Path, job: Job, model: Model) -> dict[range, NDArray[np.generic
 
 
 def join(out: Path, job: Job, model: Model, old: NDArray[np.generic] | None) -> str:
-    """Make one array of all batches, and of the images that an ``old`` one had already; its SHA-256, in hex."""
+    """Make one array of all batches, and of the images of an ``old`` one; its SHA-256, in hex."""
     with replacing(out / ARRAY) as partial:
         with partial.open("wb") as file:
             dtype = np.dtype(np.float32 if model.data.scale.is_float else np.uint8)
@@ -58,7 +58,7 @@ def join(out: Path, job: Job, model: Model, old: NDArray[np.generic] | None) -> 
 
 
 def forget_batches(out: Path) -> None:
-    """Remove the files of batches: they are joined, or of a job whose settings are gone."""
+    """Remove the files of batches that are joined, or of a job whose settings are gone."""
     for file in out.glob(".batch-*.npy"):
         file.unlink()
 

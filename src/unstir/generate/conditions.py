@@ -4,13 +4,13 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unstir.data.decoding import decoded
 from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, as_float32
+from unstir.data.source import read_array
 from unstir.errors import UserError
 from unstir.parts import is_numeral
 from unstir.runs.model import Model
@@ -20,7 +20,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
     """Conditions for a `Job`, in the units of the data: float32 [K] or [N, K], or [N, C', H, W]; None without a text.
 
     The text is numbers (`of_numbers`), or names a .csv file with a row an image, a .npy file, a picture, or a folder of
-    pictures, which are taken in the order of their names. Raises UserError for what cannot be read or does not fit.
+    pictures in the order of their names. Raises UserError for what cannot be read or does not fit.
     """
     if text is None:
         return None
@@ -33,11 +33,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
         with open_file(path) as file:
             rows = _rows(list(csv.reader(file.read().decode("utf-8-sig", "replace").splitlines())), text)
     elif path.suffix == ".npy":
-        try:
-            with open_file(path) as file:
-                rows = torch.from_numpy(as_float32(np.load(file, allow_pickle=False)))
-        except (ValueError, EOFError):
-            raise UserError("condition", path, "holds no array of numbers") from None
+        rows = torch.from_numpy(as_float32(read_array(path, "condition")))
     elif not path.exists():
         raise UserError("condition", text, "is neither numbers nor a file")
     else:
@@ -47,10 +43,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
 
 
 def of_numbers(numbers: Sequence[float], model: Model) -> Tensor:
-    """What numbers stand for: a vector, float32 [K], or image number i of those that the run keeps, [C', H, W].
-
-    Raises UserError for another number of an image.
-    """
+    """A vector, float32 [K], or image i of those that the run keeps, [C', H, W]; UserError where there is none."""
     if model.conditions is None or not model.conditions.is_image:
         return torch.tensor(numbers)
     kept = model.conditions.kept

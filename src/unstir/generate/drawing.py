@@ -48,9 +48,9 @@ def sample_batches(
 ) -> Iterator[tuple[range, Tensor]]:
     """Yield (indices, images) a batch, images float32 [b, C, H, W] in about [-1, 1]: numbers ``first``..num-1 in order.
 
-    A last batch that would be smaller is filled up and the surplus dropped, so that the arithmetic of an image does not
-    depend on how many follow it; only a job of less than a batch computes just its own. ``on_step()`` is called after
-    each step of a batch. Raises UserError as `check`, NotFiniteError for weights that answer with NaN.
+    A smaller last batch is filled up and the surplus dropped, so that the arithmetic of an image does not depend on how
+    many follow it; only a job of less than a batch computes just its own. ``on_step()`` is called after each step.
+    Raises UserError as `check`, NotFiniteError for weights that answer with NaN.
     """
     check(model, job)
     for begin in range(first, job.num, job.batch_size):
@@ -68,7 +68,7 @@ def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None
 def steps(
     model: Model, job: Job, begin: int, on_step: Callable[[], None] | None = None
 ) -> tuple[range, Iterator[Step]]:
-    """(indices, steps) of the batch that begins at an image's number: a whole one, but for a job of less."""
+    """(indices, steps) of the batch that begins at an image's number: a whole one, unless the job is of less."""
     computed = range(begin, begin + min(job.batch_size, job.num))
 
     def taken() -> Iterator[Step]:

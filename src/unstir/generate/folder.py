@@ -36,10 +36,8 @@ logger = logging.getLogger(__name__)
 
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
-CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
+CLASSES = "classes"  # in that file, the names of all classes of the network, which decide no pixel
 HASH = "array"  # in that file, the SHA-256 of images.npy
-
-
 FORMATS = "png", "npy"
 MOST_SCALE = 64
 
@@ -59,9 +57,9 @@ def save_images(
     As ``format`` "npy" they are out/images.npy, in units of the data; None is that where a PNG file cannot hold them.
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    The processes of a ``group`` share the batches that are missing; how many images there are to be, and how, the first
-    one says. Raises UserError where the folder holds something else or more images, and as `sample_batches` does,
-    before anything is written, and where the processes were asked for different images or do not see one folder.
+    The processes of a ``group`` share the missing batches, as the first one says. Raises UserError before anything is
+    written: where the folder holds something else or more images, as `sample_batches` does, and where the processes
+    were asked for different images or do not see one folder.
     """
     check(model, job)
     format = _form(model, format)
@@ -70,7 +68,7 @@ def save_images(
         del alike[name]
     group.agree(alike, "start all with the same options and weights")
     todo: dict[str, Any] = group.of_first(_begun(model, job, out, format) if group.is_first else {})
-    seen = group.of_all((out / SETTINGS).exists())  # by all before one may end in an error, and take the folder away
+    seen = group.of_all((out / SETTINGS).exists())  # before one may end in an error, and take the folder away
     if not all(seen):
         blind = Alone(seen.index(False), group.size)
         raise UserError("out", out, f"is not seen by {blind}", "name a folder on a disk that all processes share")
@@ -78,7 +76,7 @@ def save_images(
     if todo["dtype"] != model.arithmetic:
         model = model.unloaded(dtype=todo["dtype"])
     if todo["compile"] != model.compile:
-        logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
+        logger.info(f"{out} was begun with compile={todo['compile']} and goes on so")
         check_compile(todo["compile"], model.device, "name another folder: these images were begun compiled")
         model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
@@ -94,7 +92,7 @@ def save_images(
                 _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
-            _save_grids(model, job, out, partial, format)
+            _finish(model, job, out, partial, format)
     return model, job
 
 
@@ -107,14 +105,14 @@ def _form(model: Model, format: str | None) -> str:
 
 
 def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
-    """Save a picture that can be drawn again: a kill leaves it whole or absent, a power cut may lose it."""
+    """Save a picture that can be drawn again: whole or absent after a kill, perhaps lost in a power cut."""
     with writing(path):
         picture.save(partial / path.name, format="png", pnginfo=with_words(weights=model.hashes))
         (partial / path.name).replace(path)
 
 
 def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
-    """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
+    """How the job in a folder is done, where missing batches begin, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
@@ -125,7 +123,7 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
-def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
+def _finish(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
     if format == "npy":
         old = _array(out)
         if old is None or len(old) < job.num:
@@ -140,8 +138,7 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
-    """The names for pictures of the classes that the first ``num`` images show: one where it is one class for all, else
-    one an image; none where the network knows no classes."""
+    """The names for pictures of the classes of the first ``num`` images: one where all are of one, else one each."""
     shown = torch.arange(min(num, job.num) if job.label is None else 1)
     return model.labels.captions(model.labels.of(shown, job.label, job.shares))
 
@@ -158,11 +155,11 @@ def grid_of(model: Model, job: Job, images: Tensor) -> Image:
 
 @contextmanager
 def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
-    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder of its ``own``."""
+    """Where a job fails before any image was made, leave no settings, and no folder of its ``own``."""
     try:
         yield
     except Exception:
-        with suppress(OSError):  # another process has done it, or is still there, with a staging folder
+        with suppress(OSError):  # another process has done it, or has a staging folder there
             if {path.name for path in out.iterdir()} <= {SETTINGS}:
                 (out / SETTINGS).unlink(missing_ok=True)
                 if own:
@@ -172,7 +169,7 @@ def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
 
 @contextmanager
 def computing_with(threads: int) -> Iterator[None]:
-    """Torch with so many threads, on which the last bits of an image depend; its own number again afterwards."""
+    """Torch with so many threads in this block: the last bits of an image depend on them."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -182,12 +179,12 @@ def computing_with(threads: int) -> Iterator[None]:
 
 
 def settings_in(out: Path) -> dict[str, Any]:
-    """The settings of the images in a job's folder, as `settings_of` has them; UserError where they are broken."""
+    """The settings of a job's folder, as `settings_of` has them. Raises UserError where they are broken."""
     return {key: value for key, value in _read(out).items() if key not in (*sidecar.RECORD, CLASSES, HASH)}
 
 
 def classes_in(out: Path) -> tuple[str, ...]:
-    """The names of the classes that a folder was asked for; none where it says none. UserError as `settings_in`."""
+    """The names of all classes in the settings of a job's folder, if any. UserError as `settings_in`."""
     return tuple(_read(out).get(CLASSES, ()))
 
 
@@ -204,7 +201,7 @@ def image_path(out: Path, index: int) -> Path:
 
 
 def _missing(out: Path, job: Job, model: Model, format: str) -> list[int]:
-    """Where the batches begin of which an image is missing, broken or of other weights. UserError where it has more."""
+    """Where batches begin that lack an image, or have a broken one or of other weights. UserError for more images."""
     present, whole = _in_arrays(out, job, model) if format == "npy" else _in_files(out, model)
     if (last := max(present, default=-1)) >= job.num:
         more = {"num": last + 1} if last < len(present) else f"remove {image_path(out, last).name}"
@@ -215,7 +212,7 @@ def _missing(out: Path, job: Job, model: Model, format: str) -> list[int]:
 
 
 def _in_files(out: Path, model: Model) -> tuple[set[int], set[int]]:
-    """The numbers of the images that are there as files, and of those that are whole and of the model's weights."""
+    """The numbers of the images that are files, and of those that are whole and of the model's weights."""
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     paths = {int(path.stem): path for path in numbered if path == image_path(out, int(path.stem))}
     whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
@@ -223,7 +220,7 @@ def _in_files(out: Path, model: Model) -> tuple[set[int], set[int]]:
 
 
 def _in_arrays(out: Path, job: Job, model: Model) -> tuple[set[int], set[int]]:
-    """The numbers of the images that the array has, and of these and those of whole batches."""
+    """The numbers of the images in the array, and of these and those in whole batches."""
     array = _array(out)
     present = set(range(0 if array is None else len(array)))
     parts = (part for part, images in arrays.batches(out, job, model).items() if images is not None)
@@ -231,7 +228,7 @@ def _in_arrays(out: Path, job: Job, model: Model) -> tuple[set[int], set[int]]:
 
 
 def _array(out: Path) -> NDArray[np.generic] | None:
-    """The array of a job's folder; None where there is none, and where it is another than the settings say."""
+    """The array of a job's folder; None without one, and for another than the settings name."""
     file = out / arrays.ARRAY
     if not file.exists():
         return None
@@ -268,13 +265,13 @@ def read_images(out: Path, num: int) -> Tensor:
 def _check_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError("out", out, "is a file", "name a folder")
-    is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
-    if not is_free and not (out / SETTINGS).exists():
+    others = out.exists() and not all(path.name.startswith(".") for path in out.iterdir())
+    if others and not (out / SETTINGS).exists():
         raise UserError("out", out, "is not empty and was not made by unstir sample", "name another folder")
 
 
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> dict[str, Any]:
-    """Make the folder this job's, and return how it was begun; UserError where it is of other settings or weights."""
+    """Make the folder this job's, and say how it was begun; UserError where it is of other settings or weights."""
     file = out / SETTINGS
     make_folder(out)
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
@@ -307,7 +304,7 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
 
 
 def settings_of(model: Model, job: Job) -> dict[str, Any]:
-    """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
+    """What decides the pixels of an image: the job without its length, network, process, weights, and machine."""
     settings = _asked(model, job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
     settings["class"] = None if job.label is None else model.labels.names[job.label]
@@ -316,7 +313,7 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 
 
 def name_of(model: Model, job: Job) -> str:
-    """A folder name of its own for all images of these settings, whatever their number and batches."""
+    """The name of a folder for all images of these settings, whatever their number and batches."""
     settings, known = _asked(model, replace(job, num=0, batch_size=0)), model.provenance()
     settings |= {key: known[key] for key in ("step", "ema", "guide")}
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
@@ -327,7 +324,7 @@ def name_of(model: Model, job: Job) -> str:
 
 
 def _asked(model: Model, job: Job) -> dict[str, Any]:
-    """A job as JSON has it, without shares where there are none and what has no effect; of conditions their hash."""
+    """A job as JSON has it, without what has no effect; of conditions their hash."""
     settings = dataclasses.asdict(replace(job, condition=None)) | {"chain": job.chain.in_effect()}
     shares, _ = list(settings.pop("shares")), settings.pop("condition")
     conditions = {} if model.conditions is None else {"condition": model.conditions.hash(job.condition)}

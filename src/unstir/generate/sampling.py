@@ -12,14 +12,13 @@ from unstir.group import Alone
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
-NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
+NAMES = "grid", "noise", "settings"  # in a folder of images, besides numbers
 LONG = 250  # network calls an image: longer chains than this are not taken without a word
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """The ``folder`` of a ``job``'s images, done as it says there, what each of them cost, and the files that are
-    ``shown`` of their trajectories."""
+    """The ``folder`` of a ``job``'s images, the ``cost`` of each in words, and the files ``shown`` of trajectories."""
 
     folder: Path
     job: Job

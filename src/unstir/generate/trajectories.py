@@ -1,10 +1,8 @@
 """How the first images of a job came from noise, as an animation and a strip."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -41,17 +39,17 @@ def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -
 def save_trajectories(
     model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int | None
 ) -> None:
-    """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
+    """Draw the first images of the folder once more, and write their trajectories."""
     stages = stages or STAGES
-    limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
+    settings = settings_in(folder)
     with computing_with(settings["threads"]):
-        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit)
+        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=max(MAX_FRAMES, stages))
     settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
     if animation:
-        drawn: dict[str, Any] = {"nrow": model.nrow, "scale": model.scale, "kind": animation_kind(animation)}
-        write: Callable[[Path], None] = partial(save_animation, frames, **drawn)
+        kind = animation_kind(animation)
+        write = partial(save_animation, frames, kind=kind, nrow=model.nrow, scale=model.scale)
         sidecar.save(animation, write, "unstir sample", settings)
     if strip:
-        first: list[Frame] = [replace(frame, x=frame.x[:IN_STRIP], x0=frame.x0[:IN_STRIP]) for frame in frames]
+        first = [replace(frame, x=frame.x[:IN_STRIP], x0=frame.x0[:IN_STRIP]) for frame in frames]
         sheet = titled(strip_of(first, stages, model.scale), ", ".join(drawn_classes(model, job, IN_STRIP)))
         sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})

@@ -1,4 +1,4 @@
-"""Whether what was written computes what the network does: on inputs that neither of them saw before."""
+"""Whether what was written computes what the network does, on fresh inputs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from unstir.randomness import Key
 from unstir.runs.model import Model
 
 _FRESH = 3  # images
-_MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
+_MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 explains
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, condition or None) to its output
 

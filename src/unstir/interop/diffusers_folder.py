@@ -16,7 +16,7 @@ from unstir.nn.unet import UNet
 PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
 """The files of a repository that are needed."""
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-KEPT = "unstir.json"  # names of classes and the scale of the data, which diffusers does not keep
+KEPT = "unstir.json"  # names of classes and the scale of the data
 _MOST_BYTES, _MOST_SIDE = 1 << 24, 4096
 
 
@@ -26,7 +26,7 @@ def is_folder_of_diffusers(folder: Path) -> bool:
 
 
 def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
-    """The model in a folder, and the SHA-256 (hex) of its weights. UserError, naming it, for what has no equal here."""
+    """The model in a folder, and the SHA-256 (hex) of its weights. UserError that names what has no equal here."""
     unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
     if unet is None:
         raise UserError("", folder, "has neither unet/config.json nor config.json", "name the folder of a pipeline")
@@ -53,39 +53,32 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
 
 def _scheduler(folder: Path) -> Path:
     places = folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"
-    file = next((place for place in places if place.is_file()), None)
-    if file is None and is_folder_of_diffusers(folder.absolute().parent):
-        raise UserError("", folder, "is a part of a folder of diffusers", f"name that: {folder.absolute().parent}")
-    if file is None:
-        raise UserError("", folder, "has no scheduler/scheduler_config.json, which says how noise was added", "add it")
-    return file
+    if file := next((place for place in places if place.is_file()), None):
+        return file
+    if is_folder_of_diffusers(whole := folder.absolute().parent):
+        raise UserError("", folder, "is a part of a folder of diffusers", f"name that: {whole}")
+    raise UserError("", folder, "has no scheduler/scheduler_config.json, which says how noise was added", "add it")
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        with open_file(file) as stream:
-            settings = json.loads(stream.read(_MOST_BYTES))
-    except (ValueError, RecursionError):
-        raise UserError("", file, "is not JSON", "fetch it again") from None
-    if not isinstance(settings, dict):
-        raise UserError("", file, "holds no settings", "fetch it again")
-    return settings
+    with located(file), open_file(file) as stream:
+        return dict(json.loads(stream.read(_MOST_BYTES)))
 
 
 def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
-    """(H, W) of an image: what the file says, or where it is silent what was asked for."""
+    """(H, W) of an image, as the file says or, where it is silent, as was asked."""
     given = asked.of_silent(*["size"] * (sample_size is None))
     if sample_size is None and not given:
         raise UserError("", file, "does not say how large images are (sample_size)", {"size": 32})
     size = given.get("size", sample_size)
-    sides = size if isinstance(size, list) else [size, size]
+    sides = size if isinstance(size, list) else [size] * 2
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
         raise UserError("sample_size", size, f"must be one or two numbers, 1 to {_MOST_SIDE}").at(file)
     return sides[0], sides[1]
 
 
 def _kept(folder: Path) -> dict[str, Any]:
-    """What `unstir export` wrote of the labels and the scale; nothing where it did not write the folder."""
+    """What `unstir export` wrote of the labels and the scale, if it did."""
     if not (folder / KEPT).is_file():
         return {}
     kept = _json(folder / KEPT)

@@ -35,32 +35,15 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "add_attention": (True,),
     "class_embed_type": (None,),
 }
-"""Settings of UNet2DModel that ours has not, with the values that mean our network; the first is its default."""
+"""Settings of UNet2DModel that ours has not, with the values that mean our network, its default first."""
 _BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
 """The blocks that are ours, and whether they have attention."""
 _SAME = {"layers_per_block": "num_blocks", "norm_num_groups": "groups"} | {
     name: name for name in ("in_channels", "dropout", "norm_eps", "freq_shift", "flip_sin_to_cos", "downsample_padding")
 }
 """Settings of UNet2DModel that ours has under another name or the same."""
-_DEFAULTS = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "freq_shift": 0,
-    "flip_sin_to_cos": True,
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (224, 448, 672, 896),
-    "layers_per_block": 2,
-    "downsample_padding": 1,
-    "dropout": 0.0,
-    "attention_head_dim": 8,
-    "norm_num_groups": 32,
-    "norm_eps": 1e-5,
-    "num_class_embeds": None,
-    "num_train_timesteps": None,
-    "attn_norm_num_groups": None,
-}
-"""What UNet2DModel takes where a file leaves a setting out."""
+_LATER = {"dropout": 0.0, "num_class_embeds": None, "num_train_timesteps": None, "attn_norm_num_groups": None}
+"""Settings that UNet2DModel did not have from the first, with its defaults; the others are in every file."""
 
 
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
@@ -91,10 +74,10 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
 
 
 def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
-    """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
-    given = {key: allowed[0] for key, allowed in _FIXED.items()} | _DEFAULTS | dict(settings)
+    """The config of our network that equals a UNet2DModel of these settings; UserError for what it has not, by name."""
+    given = {key: allowed[0] for key, allowed in _FIXED.items()} | _LATER | dict(settings)
     for key, allowed in _FIXED.items():
-        known_setting(given, key, allowed, None)
+        known_setting(given, key, allowed)
     widths, attention = list(given["block_out_channels"]), _attention(given)
     channels = widths[0] if all(width % widths[0] == 0 for width in widths) else reduce(gcd, widths)
     heads: dict[str, Any] = {}
@@ -103,7 +86,7 @@ def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
         heads = {"heads": of_levels.pop()} if len(of_levels) == 1 else {"head_channels": head}
     outputs, groups = given["out_channels"], given["norm_num_groups"]
     scale_shift = given["resnet_time_scale_shift"] == "scale_shift"
-    known_setting(given, "attn_norm_num_groups", (groups,) if scale_shift else (groups, None), None)
+    known_setting(given, "attn_norm_num_groups", (groups,) if scale_shift else (groups, None))
     return UNetConfig(
         **{ours: given[theirs] for theirs, ours in _SAME.items()},
         out_channels=0 if outputs == given["in_channels"] else outputs,
@@ -118,11 +101,11 @@ def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
 
 
 def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
-    """The levels with attention; UserError for other blocks, or where a level has it on one way alone."""
+    """The levels with attention; UserError for other blocks, or for one way alone."""
     down, up = list(given["down_block_types"]), list(given["up_block_types"])[::-1]
     for key in ("down_block_types", "up_block_types"):
         for block in given[key]:
-            known_setting({key: block}, key, _BLOCKS, block)
+            known_setting({key: block}, key, _BLOCKS)
     levels = tuple(i for i, block in enumerate(down) if _BLOCKS[block])
     if levels != tuple(i for i, block in enumerate(up) if _BLOCKS[block]):
         raise UserError("up_block_types", tuple(up[::-1]), "must have attention at the levels of down_block_types")
@@ -219,7 +202,7 @@ _SAMPLERS = {
     "DPMSolverMultistepScheduler": ("dpmpp_2m", 20),
     "UniPCMultistepScheduler": ("unipc", 20),
 }
-"""The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
+"""The sampler that a scheduler is here, with its usual steps, 0 for all T; others are as DDPM."""
 _DPM_SOLVERS = {
     ("dpmsolver++", 1): "ddim",
     ("dpmsolver++", 2): "dpmpp_2m",
@@ -243,9 +226,9 @@ _OF = {
 """Those of these solvers."""
 HEUN = "HeunDiscreteScheduler averages slopes in all steps; here the first and last average estimates of the image"
 SILENT = "at zero terminal SNR diffusers' solvers take abar_T as 2^-24, here it is 0"
-OWN_NOISE = "the noise of its steps is that of the seed here, so images are of the same distribution, not equal"
-WITHOUT_RUNGE_KUTTA = "PNDM with skip_prk_steps is ipndm here: its first and last steps differ from those of diffusers"
-DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
+OWN_NOISE = "its steps take the noise of the seed here, so images are of the same distribution, not equal"
+WITHOUT_RUNGE_KUTTA = "PNDM with skip_prk_steps is ipndm here, whose first and last steps differ"
+DDIM_STRIDES = "DDIMScheduler steps over T // steps times; here a step goes to the next time of the chain"
 _LINEAR = {"beta_1": 1e-4, "beta_T": 0.02}  # the options of our linear schedule, with their defaults
 _NEAR = 1e-5  # relative difference of betas that float32 explains
 
@@ -286,11 +269,11 @@ def spacing_there(chain: Chain) -> str:
 
 
 def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain, list[str]]:
-    """The process, the chain and notes of what differs, by diffusers' settings; UserError for a process not of ours."""
+    """The process, the chain and notes of what differs, by diffusers' settings; UserError for another process."""
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
     if name == "DDPMScheduler":
-        known_setting(settings, "variance_type", (*_VARIANCES, None), None)
+        known_setting(settings, "variance_type", (*_VARIANCES, None))
     learned = _VARIANCES.get(variance) == "learned"
     predicts = {theirs: ours for ours, theirs in _PREDICTS.items()}
     predict = known_setting(settings, "prediction_type", predicts, "epsilon")
@@ -308,7 +291,7 @@ def _betas(diffusion: DiffusionConfig) -> Tensor:
 
 
 def _check_float32(diffusion: DiffusionConfig) -> None:
-    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables: where steps are below 1e-5 or so."""
+    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables, as by steps below 1e-5 or so."""
     betas = _betas(diffusion)
     ours, theirs = -torch.expm1(torch.log1p(-betas).cumsum(0)), 1 - (1 - betas.float()).cumprod(0)
     off = (theirs / ours - 1).abs()
@@ -322,7 +305,7 @@ def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> Diffusi
     rest: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
     if (betas := settings.get("trained_betas")) is not None:
         return _named(betas, rest)
-    if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2"), None) == "linear":
+    if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2")) == "linear":
         ends = {"beta_1": settings.get("beta_start", 0.0001), "beta_T": settings.get("beta_end", 0.02)}
         return DiffusionConfig(schedule="linear", options=ends, **rest)
     return DiffusionConfig(schedule="cosine", **rest)
@@ -343,7 +326,7 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
 
 
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
-    """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
+    """How a pipeline with this scheduler samples, as nearly as a chain can, and notes on the rest."""
     sampler, steps = _SAMPLERS.get(name, ("ancestral", 0))
     of_solver, multistep = _OF.get(name, {}), _OF.get(name, {}).keys() >= _MULTISTEP.keys()
     notes = [] if name in _SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]

@@ -26,12 +26,12 @@ from unstir.runs.sections import DiffusionConfig
 from unstir.runs.toml import to_dict
 
 Target = Literal["diffusers", "onnx", "safetensors"]
-Writer = Callable[[Path], Network]  # writes into a folder, and returns the network that was read from there again
+Writer = Callable[[Path], Network]  # writes into a folder, and returns the network read from there again
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The ``folder`` written, and the largest difference of outputs on fresh inputs, in parts of the largest output."""
+    """The ``folder`` written, and the ``error``: the largest difference of outputs, in parts of the largest output."""
 
     folder: Path
     error: float
@@ -49,7 +49,7 @@ def export(model: Model, to: Target, folder: str | Path | None = None) -> Export
 
     "diffusers": DDPMPipeline and DDIMPipeline load it, and `unstir import`. "onnx": the network alone, for any batch.
     "safetensors": one slim file, as a run keeps them. Raises UserError, before anything is written, where the folder is
-    not empty or cannot be made, where that program has no such network, or the library is missing.
+    not empty or cannot be made, that program has no such network, or the library is missing.
     """
     writers = {"diffusers": _diffusers, "onnx": _onnx, "safetensors": _safetensors}
     if to not in writers:
@@ -119,7 +119,7 @@ def _safetensors(model: Model, name: str) -> Writer:
 
 
 def slim(model: Model, run: Run) -> Checkpoint:
-    """The weights of a model as a run keeps them to sample from, with its errors by time where they were measured."""
+    """The weights of a model as a run keeps them to sample from, with its errors by time, if they were measured."""
     tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
     tensors |= {} if model.errors is None else {"errors": model.errors}
     kind: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Foreign:
     """A model read from elsewhere.
 
-    ``program`` is whose files they were, ``network`` the config of the network (its num_classes count a label that
-    says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W), in units
-    by a ``scale``, (low, high) by channel, or pixels. ``notes`` say what is not the same here.
+    ``program`` is whose files they were, ``network`` the config of the network (its num_classes count the label that
+    says nothing, if it ``has_null``), ``weights`` are by our names. Images are of ``size`` (H, W), in units by a
+    ``scale``, (low, high) by channel, or pixels. ``notes`` say what is not the same here.
     """
 
     program: str
@@ -58,7 +58,7 @@ class Asked:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Every UserError of this block says that the mistake is in the ``source``; what damage raises becomes one."""
+    """Every UserError of this block has its place in the ``source``; what damage raises becomes one."""
     try:
         yield
     except UserError as error:
@@ -70,7 +70,7 @@ def located(source: object) -> Iterator[None]:
         raise UserError("", source, f"holds what its program would not write ({reason})", "fetch it again") from None
 
 
-def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any) -> Any:
+def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any = None) -> Any:
     """The value of a setting; UserError where it is not one of those that have an equal here."""
     if (value := settings.get(key, default)) not in allowed:
         raise UserError(key, value, "has no equal here", f"it must be one of {', '.join(map(str, allowed))}")

@@ -1,7 +1,4 @@
-"""The Hugging Face Hub: models by their id, OWNER/NAME or OWNER/NAME@REVISION, fetched and published.
-
-What huggingface_hub says of a failure is shown, in one line without the token.
-"""
+"""The Hugging Face Hub: models by their id, OWNER/NAME or OWNER/NAME@REVISION, fetched and published."""
 
 import re
 import sys
@@ -13,12 +10,11 @@ from typing import Any
 from unstir.errors import UserError
 from unstir.parts import library
 
-_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{12}")
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _KEYS = re.compile(r"(?<=\S)\?\S+")  # in the query of an address
 NO_NAME = "is no name of a model on the Hugging Face Hub", "give OWNER/NAME"
 _FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
-FROM_CACHE = "without an answer from the Hub: the files that an earlier fetch left here, perhaps not all of them"
+FROM_CACHE = "without an answer from the Hub: the files of an earlier fetch, perhaps not all"
 
 
 def is_id(source: str) -> bool:
@@ -27,29 +23,26 @@ def is_id(source: str) -> bool:
 
 
 def is_fetched(identity: str) -> bool:
-    """Whether this is the id@commit of a model that `fetch` fetched, and no local file or folder."""
-    match = _ID.fullmatch(identity)
-    return match is not None and _COMMIT.fullmatch(match[2] or "") is not None
+    """Whether this is the id@commit of a model that `fetch` fetched, and no path."""
+    return is_id(identity) and re.search("@[0-9a-f]{12}$", identity) is not None
 
 
 def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, ...]]:
     """Fetch files of a model by ``patterns``, or find them here: folder, id@commit, notes. UserError if none."""
-    match = _ID.fullmatch(source)
-    assert match is not None
-    name, revision = match[1], match[2]
+    name, _, revision = source.partition("@")
     with _in_one_line(source):
-        folder = Path(_library().snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+        folder = Path(_library().snapshot_download(name, revision=revision or None, allow_patterns=list(patterns)))
     notes = tuple[str, ...]()
     try:  # without a network the library gives what lies there, and does not say so
-        _library().HfApi().model_info(name, revision=revision)
+        _library().HfApi().model_info(name, revision=revision or None)
     except _errors():
         notes = (FROM_CACHE,)
     return folder, f"{name}@{folder.name[:12]}", notes
 
 
 def check(name: str, ours: str, private: bool) -> None:
-    """Raise UserError where a model cannot be published under a name: what is there must be ``ours``, so private."""
-    if not (match := _ID.fullmatch(name)) or match[2]:
+    """Raise UserError for a name that cannot be published: what is there must hold ``ours``, and be so ``private``."""
+    if not is_id(name) or "@" in name:
         raise UserError("", name, *NO_NAME)
     api = _library().HfApi()
     with _in_one_line(name):

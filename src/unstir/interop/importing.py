@@ -18,9 +18,8 @@ from unstir.runs.files import check_new, new_folder
 from unstir.runs.run import Run
 from unstir.runs.toml import is_run
 
-_FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
-
-IS_RUN = "is a run already", "every command takes its folder"  # what is wrong with a run in place of a foreign model
+_FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files end, and no model of the Hub
+IS_RUN = "is a run already", "every command takes its folder"
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,8 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = Asked()) -
     """Make a run in a new folder from a model of another program.
 
     ``source`` is a folder of diffusers, the id of such a model on the Hugging Face Hub (OWNER/NAME), or a checkpoint of
-    a program that is known here. Raises UserError, before the folder is made, where it is none of these, where its
-    network or process has no equal here (the layer or setting is named), or where ``asked`` says what the source says
-    itself.
+    a program known here. Raises UserError, before the folder is made, for another source, where its network or process
+    has no equal here (the layer or setting is named), or where ``asked`` says what the source says itself.
     """
     check_new(Path(folder))
     foreign, name, sha256 = _read(str(source), asked)
@@ -58,8 +56,8 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = Asked()) -
 def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, classes: tuple[str, ...] = ()) -> Imported:
     """Make a run in a new folder from a model that an importer has read, of this package or of your own.
 
-    ``source`` names where it came from and ``sha256`` (hex) is the hash of its file; ``classes`` are names of labels
-    that it does not say. Raises UserError, before the folder is made, where the weights do not fit the network.
+    ``source`` names where it came from, ``sha256`` (hex) is the hash of its file, ``classes`` are names of labels that
+    it does not say. Raises UserError, before the folder is made, where the weights do not fit the network.
     """
     folder, came_from = Path(folder), f"{source}, {foreign.program}, SHA-256 {sha256}"
     check_new(folder)
@@ -103,7 +101,7 @@ def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Confi
 
 
 def _labels(foreign: Foreign, names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
-    """The names of the classes, and whether the network knows one label more, which says nothing."""
+    """The names of the classes, and whether there is one label more, which says nothing."""
     known, null = foreign.network.num_classes, foreign.has_null
     if not known:
         if names:

@@ -1,7 +1,4 @@
-"""README.md of a model: the page of a repository on the Hugging Face Hub, or of a folder for diffusers.
-
-huggingface_hub writes and checks the metadata and fills in the template, card.md.
-"""
+"""README.md of a model, on the Hugging Face Hub or in a folder for diffusers, by huggingface_hub and card.md."""
 
 import re
 from collections.abc import Sequence
@@ -117,7 +114,7 @@ def shown_chain(model: Model) -> Chain:
 
 
 def _in_words(chain: Chain) -> str:
-    """All that decides what the chain draws, but for the seed: what is not said has its default."""
+    """All that decides what the chain draws beside the seed: what is not said has its default."""
     names = "guidance", "guidance_low", "guidance_high", "threshold", "clip"
     unusual = [f"{name}={short(value)}" for name in names if (value := getattr(chain, name)) != DEFAULTS[name]]
     drawn = f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}"
@@ -150,5 +147,4 @@ def notes(model: Model) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """A text on one line in which nothing is markup."""
     return tables.as_markdown(printable(text))

@@ -1,4 +1,4 @@
-"""The network of a model as an ONNX file, and ONNX Runtime in the place of torch. docs/interop.md has the inputs."""
+"""The network of a model as an ONNX file (docs/interop.md), and ONNX Runtime in the place of torch."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from unstir.parts import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 
-_ENGINE = "the engine onnxruntime"  # what needs the libraries
+_ENGINE = "the engine onnxruntime"
 _MOST = 200  # characters of what torch and ONNX Runtime say
 _TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
@@ -33,17 +33,14 @@ def write_onnx(model: Model, file: Path) -> None:
     """Write the network of a model and its description. Raises UserError where torch cannot export it."""
     denoiser = model.denoiser
     net = _Unaugmented(denoiser.net) if denoiser.needs_augmentation else denoiser.net
-    given = [torch.zeros(_TRACED, *model.shape), torch.zeros(_TRACED, dtype=torch.int64)]
-    names = ["x", "t"]
-    if (condition := fresh_condition(model, torch.arange(_TRACED))) is not None:
-        given, names = [*given, condition], [*names, _name(condition)]
-    batch = {0: torch.export.Dim("batch")}
+    x, t = torch.zeros(_TRACED, *model.shape), torch.zeros(_TRACED, dtype=torch.int64)
+    given, batch = _inputs(x, t, fresh_condition(model, torch.arange(_TRACED))), {0: torch.export.Dim("batch")}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter about its own parts
-            how: dict[str, Any] = {"dynamic_shapes": tuple(batch for _ in given), "input_names": names}
+            how: dict[str, Any] = {"dynamic_shapes": tuple(batch for _ in given), "input_names": list(given)}
             how |= {"output_names": ["output"], "dynamo": True, "verbose": False}
-            program = torch.onnx.export(net.cpu().eval(), tuple(given), **how)
+            program = torch.onnx.export(net.cpu().eval(), tuple(given.values()), **how)
     except torch.onnx.OnnxExporterError as error:  # such as for an operation in a network of the user's own
         cause = error.__cause__ or error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:_MOST]
@@ -54,12 +51,13 @@ def write_onnx(model: Model, file: Path) -> None:
     program.save(file)
 
 
-def _name(condition: Tensor) -> str:
-    return "condition" if condition.is_floating_point() else "label"
+def _inputs(x: Tensor, t: Tensor, condition: Tensor | None) -> dict[str, Tensor]:
+    told = {} if condition is None else {"condition" if condition.is_floating_point() else "label": condition}
+    return {"x": x, "t": t, **told}
 
 
 class _Unaugmented(nn.Module):
-    """A network as sampling calls it, which gives it the zeros of images that were not augmented."""
+    """A network that is given the zeros of images that were not augmented, as sampling does."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -71,7 +69,7 @@ class _Unaugmented(nn.Module):
 
 
 class OnnxNetwork(nn.Module):
-    """A network that ONNX Runtime computes, on the CPU in as many threads as torch has when it is first called."""
+    """A network that ONNX Runtime computes, on the CPU in as many threads as torch has at the first call."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -82,21 +80,18 @@ class OnnxNetwork(nn.Module):
         """F(x, t) as `UNet` gives it, without gradients."""
         if self._session is None:
             self._session = self._opened()
-        given = {"x": x, "t": t} | ({} if condition is None else {_name(condition): condition})
-        (output,) = self._session.run(None, {name: tensor.cpu().numpy() for name, tensor in given.items()})
+        given = {name: tensor.cpu().numpy() for name, tensor in _inputs(x, t, condition).items()}
+        (output,) = self._session.run(None, given)
         return torch.from_numpy(output).to(x.device)
 
     def _opened(self) -> Any:
-        """A session of ONNX Runtime with the file. Raises UserError where it cannot be read."""
         runtime = library("onnxruntime", "onnx", _ENGINE)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             return runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
-        except MemoryError:
-            raise
         except Exception as error:  # its classes have no parent of their own
-            reason = " ".join(str(error).partition("failed:")[2].split() or str(error).split()).rstrip(".")[:_MOST]
+            reason = " ".join(str(error).split())[:_MOST]
             raise UserError("", self.file, f"cannot be read by ONNX Runtime ({reason})", "delete it") from None
 
 
@@ -129,7 +124,7 @@ def on_onnxruntime(model: Model) -> Model:
 
 
 def _description(model: Model) -> dict[str, Any]:
-    """What a file says of its model: the weights by their hash, the settings, and what `sample.py` draws with."""
+    """What a file says of its model: the hash of its weights, its settings, and what `sample.py` needs."""
     labels, named = model.labels, dict[str, Any]()
     if labels.count:
         named = {"classes": list(labels.names), "has_null": labels.has_null}

@@ -1,6 +1,6 @@
 """A run on the Hugging Face Hub: one saved step of it as a repository, and a run made of such a repository again.
 
-Paths of the machine that trained it stay at home: of each the last part of a name is all that is kept.
+Of a path of the machine that trained it only the last part of the name is kept.
 """
 
 import tempfile
@@ -53,9 +53,9 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     The ``licence`` of the model is named as the Hub does ("apache-2.0"), that of the data in words; "" is not stated.
-    A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
-    the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
-    ``private`` is asked for; where the Hub refuses the rest, after.
+    A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, for a
+    name that is none, holds something else, or is public and to be ``private``, and without a login or a network;
+    after, where the Hub refuses the rest.
     """
     hub.check(name, NAME, private)
     with tempfile.TemporaryDirectory() as temporary:
@@ -69,7 +69,7 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
 def write_repository(
     model: Model, name: str, folder: Path, licence: str = "", data_licence: str = ""
 ) -> tuple[str, ...]:
-    """Write the files of a repository called ``name`` to a new folder, and return notes on what is not among them."""
+    """Write the files of a repository called ``name`` to a new folder; notes on what is not among them."""
     run, notes = Run.open(model.run), list[str]()
     try:
         export(model, "diffusers", folder)
@@ -91,7 +91,7 @@ def write_repository(
 
 
 def public(config: Config) -> Config:
-    """A config without the places of the machine that it was made on: of each path the last part alone, no tracker."""
+    """A config without the places of its machine: of each path the last part alone, and no tracker."""
 
     def last(text: str) -> str:
         return Path(text).name
@@ -104,7 +104,7 @@ def public(config: Config) -> Config:
 
 
 def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation]) -> None:
-    """Write a run of one saved step, that of the ``model``, into a folder, with ``figures`` and a grid, samples.png."""
+    """Write a run of the ``model``'s step alone into a folder, with ``figures`` and a grid, samples.png."""
     published = Run.begin(public(run.config), folder / "run", run.data, run.conditions)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
@@ -124,14 +124,14 @@ def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation
 def pull(name: str, folder: str | Path | None = None) -> Imported:
     """Make a run of a model that `push` published: OWNER/NAME, or OWNER/NAME@REVISION.
 
-    It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
-    its files are damaged, and where neither network nor cache have it.
+    It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, in the
+    network or the cache, and where its files are damaged.
     """
     if is_run(Path(name)):
         raise UserError("", name, *IS_RUN)
     if not hub.is_id(name):
         raise UserError("", name, *hub.NO_NAME)
-    folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
+    folder = Path(folder or Path("runs", name.split("/")[1].split("@")[0]))
     check_new(folder)
     copy, identity, notes = hub.fetch(name, _OURS)
     if not is_run(copy):

@@ -23,7 +23,7 @@ from unstir.nn.config import UNetConfig
 from unstir.runs import checkpoint
 from unstir.runs.sections import DiffusionConfig
 
-# In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
+# In the name of an average of weights, such as "modelEMA", and not in "remapped".
 _AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 _SHOWN = 3
 _MARK = "time_embedding.timembedding.0.weight"
@@ -81,8 +81,7 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
 def _without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors under the prefix that `_MARK` has ("module.", "model."), without it, and a note where it is chosen.
 
-    Of several, those whose prefix speaks most of an average: ema_pytorch keeps the weights and their average under
-    "ema.", as "ema.online_model." and "ema.ema_model.".
+    Of several, the one that speaks most of an average: ema_pytorch has "ema.online_model." and "ema.ema_model.".
     """
     prefixes = [name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK)]
     chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
@@ -103,7 +102,7 @@ def _refusal(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, str]:
 
 
 def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """A note on lists of tensors beside the weights, such as those in which torch_ema keeps the average of them."""
+    """A note on lists of tensors beside the weights, in which torch_ema keeps their average."""
     parts = (name.rpartition(".") for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim)
     lists = ", ".join(sorted({table for table, _, last in parts if last.isdecimal()})[:_SHOWN])
     average = "if they are an average of the weights, put it into the network and save its state_dict"
@@ -169,7 +168,7 @@ def _levels(state: Mapping[str, Tensor], part: str) -> list[list[str]]:
 
 
 def _taken(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
-    """Weight and bias of a layer under our name, taken out of ``left``; those that are not there are not given."""
+    """Those of weight and bias of a layer that are in ``left``, taken out of it, under our name."""
     return {f"{ours}.{kind}": left.pop(f"{theirs}.{kind}") for kind in ("weight", "bias") if f"{theirs}.{kind}" in left}
 
 
