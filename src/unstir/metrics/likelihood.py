@@ -7,9 +7,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,12 +105,11 @@ def save_likelihood(
         check(model, store, of_split)
     check_writable(out, "out")
     make_folder(out)
-    results, curve = dict[str, Likelihood](), out
+    results = dict[str, Likelihood]()
     for split, of_split in protocols.items():
-        results[split] = split_likelihood(model, store, of_split)
-        named = partial(name_of, results[split].protocol, of_split)
-        write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
+        result = results[split] = split_likelihood(model, store, of_split)
+        write_text(out / f"{name_of(result.protocol, of_split, split)}.json", encode(dataclasses.asdict(result)) + "\n")
+    curve = out / f"{name_of(result.protocol, of_split, '-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
         words = {"run": model.data.mark, "weights": model.weights_sha256}
         save_figure(drawn(results), unfinished, format, **words)
@@ -167,38 +165,31 @@ def bounds_of(
     time decide the noise. ``conditions``, [N, ...], are the labels or conditions in their units that the network is
     given.
     """
+    device, T = model.device, model.process.T
+
+    def bound(number: int, index: Tensor) -> Bound:
+        slots, drawn = index.to(device), None
+        x_0, present = known(model.data.scale.to_model(images[index].to(device)), model.data.scale)
+        rows = None if conditions is None else conditions[index].to(device)
+        denoise = finite(model.denoise(rows if model.conditions is None else model.conditions.told(x_0, rows)), index)
+        if protocol.calls:
+            parts = torch.arange(protocol.calls - 1)
+            drawn = strata(T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
+        return variational_bound(
+            clipped(denoise) if protocol.clip else denoise,
+            model.process,
+            x_0,
+            lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
+            variance=protocol.variance,
+            sampled=drawn,
+            discretised=present is None,
+            present=present,
+            on_call=on_call,
+        )
+
     with counting(job, "network calls") as count, torch.inference_mode():
-        on_call = counter(count, len(batches) * (protocol.calls or model.process.T))
-        return [_bound(model, images, conditions, protocol, *batch, on_call) for batch in batches]
-
-
-def _bound(
-    model: Model,
-    images: Tensor,
-    conditions: Tensor | None,
-    protocol: Protocol,
-    number: int,
-    index: Tensor,
-    on_call: Callable[[], None],
-) -> Bound:
-    slots, drawn = index.to(model.device), None
-    x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
-    rows = None if conditions is None else conditions[index].to(model.device)
-    denoise = finite(model.denoise(rows if model.conditions is None else model.conditions.told(x_0, rows)), index)
-    if protocol.calls:
-        parts = torch.arange(protocol.calls - 1)
-        drawn = strata(model.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
-    return variational_bound(
-        clipped(denoise) if protocol.clip else denoise,
-        model.process,
-        x_0,
-        lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
-        variance=protocol.variance,
-        sampled=drawn,
-        discretised=present is None,
-        present=present,
-        on_call=on_call,
-    )
+        on_call = counter(count, len(batches) * (protocol.calls or T))
+        return [bound(*batch) for batch in batches]
 
 
 def conditions_of(model: Model, store: Store, split: str) -> Tensor | None:
