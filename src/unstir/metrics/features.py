@@ -4,10 +4,8 @@ A `Network` has a name, a hash of its weights and, for a batch of images, featur
 classes are those of the store, it says how well it tells them apart (`Trust`). Values in units of their own, which no
 network of pictures knows, have principal components; docs/evaluation.md says what becomes of missing values.
 
-What is computed once is kept in a store's folder, above all the features of its own images, in STORE/statistics. What
-is generated is measured against these, and so is what bounds a distance: images of the other split, and noise. A file
-is safetensors, with a text that says what decided the tensors and a hash of its content in the metadata; it is read
-again only where it is whole. Of features it holds those of one split, number of images and network.
+What is computed once is kept in a store's folder: a file of safetensors, with a text that says what decided the tensors
+and a hash of its content in the metadata. In STORE/statistics are the features of its own images, and of noise.
 """
 
 import hashlib
