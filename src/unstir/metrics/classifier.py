@@ -2,8 +2,7 @@
 
 A convolution at full size, then one of stride 2 for every halving until 4 to 7 pixels are left, then one more; each
 but the first is followed by GroupNorm, all by SiLU. The first goes without a norm so that brightness and contrast
-remain visible. Features are the means over the last map. A figure compares only with figures of the same weights, which
-`Classifier.hash` names.
+remain visible. Features are the means over the last map.
 """
 
 import dataclasses
@@ -47,9 +46,8 @@ class ConvNet(nn.Module):
             num_halvings, side = num_halvings + 1, (side + 1) // 2
         # channels double as the area falls to a quarter, up to FEATURES: each halving costs about the same
         widths = [max(FEATURES >> (num_halvings - i), _NARROWEST) for i in range(1, num_halvings + 1)]
-        first = widths[0] if num_halvings > 1 else FEATURES // 2
-        layers: list[nn.Module] = [nn.Conv2d(channels, first, 3, padding=1), nn.SiLU()]
-        before = first
+        before = widths[0] if num_halvings > 1 else FEATURES // 2
+        layers: list[nn.Module] = [nn.Conv2d(channels, before, 3, padding=1), nn.SiLU()]
         for width, stride in [*((w, 2) for w in widths), (FEATURES, 1)]:
             conv = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
             layers += [conv, GroupNorm(_GROUPS, width, _NORM_EPS), nn.SiLU()]
@@ -96,8 +94,7 @@ class Classifier(Network):
 
     def _batch(self, images: Tensor) -> Outputs:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
-            wanted = ", ".join(map(str, self.shape))
-            raise wrong_images(images, f"uint8 [N, {wanted}]")
+            raise wrong_images(images, f"uint8 [N, {', '.join(map(str, self.shape))}]")
         features = self.net.features(from_uint8(images))
         return Outputs(features, self.net.head(features))
 

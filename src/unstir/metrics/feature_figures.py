@@ -41,7 +41,6 @@ HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a 
 NAMES = {"fd": ("FD", LOWER), "kid": ("KID", LOWER), **{key: (key, HIGHER) for key in NEAR}}
 """What figures are called, without the network's name, and whether lower or higher is better."""
 
-
 FLOOR_SPLITS = 20  # as `SPLITS`, for the floor: of a set or a few, its error decides as much as that of all the samples
 DRAWS = 12  # sets that are drawn of each kind
 FEWEST = 12  # halves of fewer images have no five nearest neighbours, which density and coverage take
@@ -163,7 +162,6 @@ def _numbers(held: Tensor, shares: Tensor, n: int) -> Tensor:
 
 
 def _in_shares(classes: Tensor, shares: Tensor, n: int, kind: str) -> tuple[Tensor, ...]:
-    """`DRAWS` index sets of n images in fixed shares of classes."""
     numbers = _numbers(torch.bincount(classes, minlength=len(shares)), shares, n)
     return tuple(_pick(classes, numbers, k, kind) for k in range(DRAWS))
 
@@ -266,8 +264,8 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
     """The floor of each figure, its standard error, and the images of a set.
 
-    Where the other split has too few, ``num`` images of the reference (at most half of it) are held against the rest.
-    That shows the size, and its number is 0: of no new images and another reference, nothing may be compared with it.
+    Where the other split has too few, some images of the reference are held against the rest. That shows the size, and
+    the number of images is 0, for nothing may be compared with it.
     """
     if of.floor is None:
         cut = min(num, len(of.real.features) // 2)

@@ -178,7 +178,6 @@ def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[T
 
 
 def _paths_of(source: Source) -> list[Path]:
-    """The paths that a source is, if it is paths."""
     several = source if isinstance(source, list | tuple) else [source]
     paths = [usable_path(path) for path in several if isinstance(path, str | Path)]
     return paths if len(paths) == len(several) else []
@@ -206,7 +205,6 @@ def _as_images(array: Tensor, store: Store) -> Tensor:
 
 
 def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
-    """The sets of an array, or the one of batches."""
     if isinstance(source, Tensor | np.ndarray):
         array = _as_tensor(source)
         return tuple(_as_images(images, store) for images in (array if array.ndim == 5 else [array]))
@@ -239,9 +237,8 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
         packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0, depth=depth)
         _check(packed, store, path)
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
-            if note.text == NUMBERED:
-                continue
-            logger.warning(f"{path}: {note}")
+            if note.text != NUMBERED:
+                logger.warning(f"{path}: {note}")
         images, asked, conditions = (packed.together(kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
     if asked is None:
@@ -251,7 +248,6 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
 
 
 def _check(packed: Store, store: Store | Like, path: Path) -> None:
-    """Raise UserError where a file was left out, or images are of another shape than the store's or lost colours."""
     if packed.refused:
         file, why = packed.refused[0]
         raise UserError("", file, f"cannot be judged: {why}", "remove it, or make it again").at(path)
@@ -271,7 +267,7 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
         settings = settings_in(path)
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
         numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal()) or list(range(num))
-        if len(numbers) != num or not count:
+        if len(numbers) != num:
             return None
         asked = Labels(count).of(torch.tensor(numbers), label, shares)
         if asked is not None and (count != len(store.classes) or len(classes_in(path)) == count):

@@ -74,9 +74,7 @@ def inception(file: str = "", *, device: str = "cpu") -> Inception:
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != SHA256:
         data = _converted(path, data)
-        logger.warning(
-            f"{path} does not hold the published Inception weights: its figures compare with no published FID"
-        )
+        logger.warning(f"{path} does not hold the published weights: its figures compare with no published FID")
     with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
         try:
             net = network(NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data))

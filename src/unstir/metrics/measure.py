@@ -1,7 +1,7 @@
 """How near sets of images are to a store's own: every figure with its floor and its ceiling.
 
-The *floor* is that of real images which are not in the reference, drawn as the generator draws (`floor`), the *ceiling*
-that of images of uniform noise. A distance below the floor is nearer than new images can be, as copies are.
+The *floor* is that of real images which are not in the reference (`feature_figures`), the *ceiling* that of images of
+uniform noise. A distance below the floor is nearer than new images can be, as copies are.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,8 +80,6 @@ def measure(
 def _of_values(
     store: Store, components: Components, sets: Sequence[Tensor], split: str, num_reference: int, asked: Tensor | None
 ) -> dict[str, Figure]:
-    """The figures of values: sliced Wasserstein of scaled values, marginals and spread."""
-
     def of_patches(a: Tensor, b: Tensor, seed: int) -> Swd:
         return wasserstein.swd(components.scaled(a).float(), components.scaled(b).float(), seed)
 

@@ -124,12 +124,11 @@ def memorisation(
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F]. ``closest`` images of
-    each kind are named. The more held-out images per sample, the fewer copies show. UserError for images of other types
-    or shapes, no samples, or fewer than 2 training images.
+    each kind are named. The more held-out images per sample, the fewer copies show. UserError for fewer than 2 training
+    images.
     """
-    for name, images, least in (("samples", samples, 1), ("train", train, 2)):
-        if len(images) < least:
-            raise UserError(name, list(images.shape), f"must be at least {least}")
+    if len(train) < 2:
+        raise UserError("train", list(train.shape), "must be at least 2")
     k = min(NEIGHBOURS, len(train))
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:
@@ -173,7 +172,6 @@ def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tens
 
 
 def _describe(result: Memorisation) -> str:
-    """A result in two lines."""
     tested = [each.copies for each in result.spaces if each.copies is not None]
     copied = any(exact(test.count - test.expected, test.p, len(tested)).positive for test in tested)
     sentence = {

@@ -43,7 +43,6 @@ ERROR = "pairs/error"  # the key of a figure of them
 LEAST = 2 * FEWEST  # images to compare with by features, which are halved where nothing is held out
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
-
 From = TypeVar("From", bound=Drawn | Images, covariant=True)
 
 

@@ -149,7 +149,6 @@ def _sides(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """Each channel convolved with the binomial filter, its border pixel a mirror."""
     row = torch.tensor(_BINOMIAL, dtype=images.dtype).view(1, 1, 1, 5)
     padded = pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")
     return conv2d(conv2d(padded, row), row.transpose(2, 3)).view_as(images)
