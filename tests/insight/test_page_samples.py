@@ -49,11 +49,11 @@ def test_the_samplers_have_their_seconds_an_image(report, run):
 def test_what_is_measured_once_is_not_measured_again(run, store):
     plans = planned(run, store, num=24, seeds=2, networks=networks_for(store))
     files = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
-    found = measure(plans.all)
+    measure(plans.all)
     assert {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()} == files
     facts = gather(run.path, samples=False)
     assert [each.step for each in facts.by_step] == [1, 12]
-    assert len(facts.by_chain) == len(plans.by_chain) + 1 and facts.last in found
+    assert len(facts.by_chain) == len(plans.by_chain) + 1
 
 
 def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):

@@ -170,17 +170,17 @@ def calls(facts: Facts) -> list[Chart]:
     for item in facts.by_chain:
         at.setdefault(item.protocol["calls"], []).append(item)
     ticks = sorted(at)
+    aside = max(ticks[-1] / ticks[0], 2) ** BESIDE
     with style():
         axes = _axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(title(item.protocol) for item in facts.by_chain):
             points = [
-                (calls, place - (len(at[calls]) - 1) / 2, item.figures[key])
+                (calls * aside ** (place - (len(at[calls]) - 1) / 2), item.figures[key])
                 for calls in ticks
                 for place, item in enumerate(at[calls])
                 if title(item.protocol) == name
             ]
-            width = max(ticks[-1] / ticks[0], 2)
-            bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in points), name)
+            bars(axes, by_value(points), name)
         _bounds(axes, main, ceiling=False)
         log_axis(axes, "y")
         log_axis(axes, "x")

@@ -28,7 +28,7 @@ from unstir.significance import Effect, paired, two_sample
 Line = dict[str, Any]  # of a log
 Lines = tuple[Line, ...]
 
-WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
+WORTH = 0.01  # a change of less than this share of the loss is not worth acting on
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
 
 
@@ -53,12 +53,6 @@ def measurement(line: Line) -> Measurement | None:
     if len(train) == 1 or len(held_out) < 2 or not all(map(math.isfinite, train + held_out)):
         return None
     return Measurement(line["step"], line["images"], (line.get("times"), len(train), len(held_out)), train, held_out)
-
-
-def alike(lines: Lines) -> list[Measurement]:
-    """The lines with losses that can be compared with the last of them, by rising step."""
-    result = [item for line in lines if (item := measurement(line))]
-    return [item for item in result if item.of == result[-1].of]
 
 
 @dataclass(frozen=True)
@@ -263,7 +257,8 @@ class Facts:
     @cached_property
     def measured(self) -> list[Measurement]:
         """The held-out losses that can be compared with the last, by rising step."""
-        return alike(self.held_out)
+        result = [item for line in self.held_out if (item := measurement(line))]
+        return [item for item in result if item.of == result[-1].of]
 
     def why_not(self, part: str) -> str:
         """Why a part is None or empty; an empty string where it is there."""

@@ -25,8 +25,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "not-learned": ("still-falling",),
     "still-falling": OF_SAMPLES,
 }
-"""What each finding explains, and with it all that these explain, where both are present; the first such cause counts.
-"""
+"""What each finding explains, and with it all that these explain; the first cause that is present counts."""
 
 
 @dataclass(frozen=True)

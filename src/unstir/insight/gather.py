@@ -119,10 +119,7 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
         for done, (step, path, kind) in enumerate(listed, start=1):
             try:
                 loaded, problem = checkpoint.load(path), ""
-                if loaded.kind != kind:
-                    problem = f"{path} is a {loaded.kind} file where {kind} ones are kept"
-                else:
-                    newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
+                newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
             except (UserError, FileNotFoundError) as error:
                 if not path.exists() and not path.is_symlink():  # training removes files as it saves new ones
                     return _files(run)

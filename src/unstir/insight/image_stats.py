@@ -99,7 +99,5 @@ def _logged_mean(run: Run, errors: Tensor) -> float:
 
 def _squares(run: Run) -> tuple[Tensor, Tensor]:
     """alpha_t^2 and sigma_t^2 at t = 1..T, float64."""
-    schedule = build.schedule(run.config.diffusion)
-    of_times = ([of(t) for t in range(1, schedule.T + 1)] for of in (schedule.abar, schedule.sigma))
-    abar, sigma = (torch.tensor(of, dtype=torch.float64) for of in of_times)
-    return abar, sigma.square()
+    log_abar = build.schedule(run.config.diffusion).log_abar[1:]
+    return log_abar.exp(), -log_abar.expm1()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
-from unstir.insight.facts import Facts, Measurement, Reported, grown, last_stretch, more_seeds, same_features
+from unstir.insight.facts import WORTH, Facts, Measurement, Reported, grown, last_stretch, more_seeds, same_features
 from unstir.insight.statement import MARKS, Statement, Topic, Verdict, change, count, percent, sentence, shown, size
 from unstir.metrics.evaluation import Evaluation, describe_classifier, protocol_in_words
 from unstir.metrics.feature_figures import FEWEST
@@ -31,7 +31,7 @@ def quality(facts: Reported) -> Iterator[Statement]:
     yield _excess(last, figure, last.protocol["num"])
     entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
     if entry and not entry["used"] and described:  # the data's own is not trusted: what is used in its place
-        yield state("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
+        yield state("classifier", verdict="neutral", text=sentence(described))
     yield from _against_real(facts, last)
 
 
@@ -179,9 +179,6 @@ def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
 
 def _calls(chain: Evaluation) -> int:
     return int(chain.protocol["calls"])
-
-
-WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
 
 
 def progress(facts: Facts) -> Iterator[Statement]:

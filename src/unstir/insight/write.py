@@ -24,7 +24,6 @@ from unstir.insight.themes import diversity, memorisation, quality
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call
 from unstir.metrics.evaluate import drawing_seconds, planned_images, plans_of
-from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
 from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, check, judge
@@ -109,9 +108,7 @@ def write_report(
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
-    """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
-    gone. An imported run, which knows no data, has the store named.
-    """
+    """The runs and the data of each: the store named, where it fits, else its own; None, said, where that has gone."""
     given = None if named is None else Store.open(named)
     if given is not None:
         runs = [compared_with(run, given) for run in runs]
@@ -164,16 +161,14 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, network
     return Measuring(tuple(by_step), tuple(by_chain))
 
 
-def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
-    """Carry out plans; what was measured before is taken from the run's folder."""
-    evaluations = []
+def measure(plans: Sequence[Plan[Drawn]]) -> None:
+    """Carry out plans, as far as that was not done before."""
     with counting("evaluating", "evaluations") as count:
         for done, plan in enumerate(plans):
             chain = plan.images.chain
             count(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
-            evaluations.append(judge(plan))
+            judge(plan)
         count(len(plans), len(plans))
-    return evaluations
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
@@ -203,8 +198,7 @@ def write_images_report(
     It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
     of files for the figures. Raises UserError, before anything is measured, for what cannot be judged or written.
     """
-    first = images[0] if images else Path()
-    path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
+    path = out or (images[0] / "report.html" if images[0].is_dir() else images[0].with_suffix(".html"))
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
     store, evaluation = plan.store, judge(plan)
