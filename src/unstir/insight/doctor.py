@@ -86,10 +86,10 @@ def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     if skipped or without:
         share = max(skipped / max(last["step"], 1), without / len(lines))
         severe = share > 0.01 or not is_number(last["loss"])
-        evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
-            loss; none should"""
+        steps = f"{skipped} of {last['step']} steps were skipped"
+        evidence = f"{steps} and {without} of {len(lines)} lines have no finite loss; none should"
         severity: Severity = "problem" if severe else "warning"
-        yield Finding(severity, evidence, lower_rate(facts.run.config), share, 0.0)
+        yield Finding(severity, evidence, lower_rate(facts.config), share, 0.0)
 
 
 @check("loss-rises", "the loss rises", of_training=True)
@@ -97,10 +97,8 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
     rise = difference(min(quarters[:-1]), quarters[-1], 3) if quarters else None
     if rise and rise.value > math.log(RISE) and (rise.decided or not rise.error):  # lines may not scatter at all
-        evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at
-            most {RISE} is usual"""
-        remedy = f"""{lower_rate(facts.run.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of
-            this one"""
+        evidence = f"its last quarter is {times(math.exp(rise.value))} the best quarter; at most {RISE} is usual"
+        remedy = f"{lower_rate(facts.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of this run"
         yield Finding("problem", evidence, remedy, math.exp(rise.value), RISE)
 
 
@@ -109,9 +107,9 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     last = last_stretch(facts.measured)
     if not facts.finished or last is None or not last.gains:
         return
-    evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
-        {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
-        of the images; less than {STEEP:.0%} is usual"""
+    by = f"{last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), {last.rate:.0%} for each doubling of these"
+    span = f"from {last.before.images} to {last.after.images} training images"
+    evidence = f"{span} the held-out loss fell by {by}; less than {STEEP:.0%} is usual"
     if last.steep:
         yield Finding("warning", evidence, longer(facts), last.rate, STEEP)
     elif any(it.name == "excess" and it.verdict == "bad" for it in quality(facts)):
@@ -128,11 +126,9 @@ def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Fin
         return
     ended, limit = fmean(errors[-3:]), learns_nothing(facts.run, images.mean, images.std)
     peak, untrained = max(errors), outputs_nothing(facts.run, images.mean, images.std)
-    evidence = f"""after {seen} images the squared error is {ended:.3g}; the data's mean and variance alone give
-        {limit:.3g}"""
+    evidence = f"after {seen} images the squared error is {ended:.3g}; the data's mean and variance give {limit:.3g}"
     if ended > limit and peak > PEAK * untrained:
-        evidence += f"""; it reached {peak:.3g}, where an untrained network has {untrained:.3g}, and at most {PEAK:g}
-            times that is usual"""
+        evidence += f"; it reached {peak:.3g}; at most {PEAK:g} times {untrained:.3g}, that of no training, is usual"
         says = "training diverged, for the learning rate is too high"
         yield Finding("problem", evidence, lower_rate(facts.config), peak / untrained, PEAK, says=says)
     elif ended > limit:
@@ -157,10 +153,10 @@ def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"
     gap = abs(result.value)
     if gap > most and (result.decided or not result.error):
-        evidence = f"""the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
-            255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
-        remedy = """train for longer; a linear schedule of few steps keeps signal at t = T: use
-            `diffusion.schedule=cosine` or a T of 1000 in a new run"""
+        means = f"the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of 255"
+        evidence = f"{means} ({sure}; {samples.chain}); at most {most:.1f} is usual"
+        remedy = "train for longer; a linear schedule of few steps keeps signal at t = T: use "
+        remedy += "`diffusion.schedule=cosine` or a T of 1000 in a new run"
         says = f"samples are {'lighter' if result.value > 0 else 'darker'} than the data"
         yield _finding(facts, evidence, remedy, gap, most, says)
 
@@ -170,10 +166,8 @@ def _collapse(facts: Facts, samples: Samples) -> Iterator[Finding]:
     drawn, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
     ratio = drawn / real if real else math.inf
     if not ratio >= ALIKE:
-        evidence = f"""the variance between images is {ratio:.2f} of the data's ({samples.chain}); at least {ALIKE} is
-            usual"""
-        remedy = """if the loss is low, look for copies in the data; else train for longer or, in a new run, with a
-            lower learning rate"""
+        evidence = f"they vary by {ratio:.2f} of the data's variance ({samples.chain}); at least {ALIKE} is usual"
+        remedy = "if the loss is low, look for copies in the data; else train longer, or anew at a lower learning rate"
         yield _finding(facts, evidence, remedy, ratio, ALIKE)
 
 
@@ -212,8 +206,8 @@ def _logs(facts: Facts) -> Iterator[Finding]:
     broken = [log for log in logs.values() if log.damaged]
     if broken:
         num = sum(len(log.damaged) for log in broken)
-        evidence = f"""{num} of {num + sum(len(log.lines) for log in broken)}:
-            {"; ".join(log.problem for log in broken)}; none should be, and they are left out of every figure"""
+        what = "; ".join(log.problem for log in broken)
+        evidence = f"{num} of {num + sum(len(log.lines) for log in broken)}: {what}; they are left out of every figure"
         remedy = "restore the file from a copy, or go on without them: `unstir train out=RUN` keeps a copy"
         yield Finding("problem", evidence, remedy, num, 0)
     elif facts.loaded and (missing := cut(logs, facts.loaded)):
