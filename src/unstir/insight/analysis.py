@@ -74,7 +74,8 @@ FEATURES = {
     FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
     "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
     "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
-    "": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "": "sees no more than its features do.",
 }
 """What the features of a figure see and do not see, by how its key begins."""
 

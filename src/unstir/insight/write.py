@@ -218,8 +218,8 @@ def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     shown: dict[str, Any] = {
         "facts": facts,
         **in_words(statements, limits_of(last)),
-        "samples": _some(drawn.images, "samples, drawn at random from the images"),
-        "real": _some(store.images("train"), "training images, drawn at random"),
+        "samples": _some(store, drawn.images, "samples, drawn at random from the images"),
+        "real": _some(store, store.images("train"), "training images, drawn at random"),
         **of_samples(store, drawn, last, plan.flip),
         "neighbours": pictures.pairs(store, last),
         "about": _about(plan, store),
@@ -227,9 +227,9 @@ def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     write_page(path, "images.html", shown)
 
 
-def _some(images: torch.Tensor, shows: str) -> pictures.Picture:
+def _some(store: Store, images: torch.Tensor, shows: str) -> pictures.Picture:
     some = randomness.permutation(0, "report real", 0, len(images))[:SHOWN]
-    return pictures.encode(grid(images[some], COLUMNS), shows)
+    return pictures.encode(grid(store.scale.shown(images[some]), COLUMNS), shows)
 
 
 def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:
