@@ -69,8 +69,6 @@ def gather(
         unmeasured=NO_SAMPLES,
         **_figures(run, protocol),
     )
-    if samples and loaded is not None and _refusal(check_same, run, loaded):
-        return replace(facts, unmeasured="the weights were trained with other settings or other data")
     return with_samples(facts) if samples else facts
 
 
@@ -190,9 +188,11 @@ def read_speed(run: Run) -> Speed | None:
 
 
 def with_samples(facts: Facts) -> Facts:
-    """The facts with samples, where there are weights, and data that fits them."""
+    """The facts with samples, where there are weights of the run, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
-    if store is None:
+    if facts.settings_problem:
+        reason = "the weights were trained with other settings or other data"
+    elif store is None:
         reason = MISSING["store"]
     elif store.count("train") < 2 or store.shape != run.data.shape:
         reason = "the data does not fit the run"

@@ -34,9 +34,9 @@ from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 PAIRS = (
-    "The samples that lie closest to training images, and held-out images, which are no copies; beside each are the "
-    "training images nearest to it, by pixels and by features where there are any. The line gives the least distance "
-    "divided by the mean one to the 50 nearest, which is small of copies, and the distances of the training images"
+    "The samples closest to training images, and held-out images, which are no copies, each beside the training images "
+    "nearest to it, by pixels and by features. The line gives the least distance divided by the mean one to the 50 "
+    "nearest, which is small of copies, and the distances"
 )
 """What the picture of the nearest training images shows (`unstir.metrics.memorisation.picture`)."""
 
@@ -73,7 +73,7 @@ def from_file(path: Path, shows: str) -> Picture:
     with _opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             return Picture(_uri(str(image.format).lower(), path.read_bytes()), image.width, image.height, shows)
-        return encode(image.copy(), shows)
+        return encode(image, shows)
 
 
 def _opened(path: Path) -> Image.Image:

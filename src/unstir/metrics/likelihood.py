@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data import Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
@@ -263,8 +263,6 @@ def read(path: Path) -> Likelihood | None:
 
 def check(model: Model, store: Store, protocol: Protocol) -> Protocol:
     """The protocol with its variance settled; UserError where it does not fit the model or its data."""
-    if protocol.split not in SPLITS:
-        raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
     protocol, count = check_terms(model, protocol), store.count(protocol.split)
     check_data(model.folder, model.data, store)
     if count == 0:
