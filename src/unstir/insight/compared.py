@@ -26,9 +26,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
     alike, reasons = same_protocol(runs)
     protocol = alike[0].protocol if alike else None
-    facts = [
-        gather(run.path, store=store, samples=False, protocol=protocol) for run, store in zip(runs, stores, strict=True)
-    ]
+    pairs = zip(runs, stores, strict=True)
+    facts = [gather(run.path, store=store, samples=False, protocol=protocol) for run, store in pairs]
     names, steps = [it.name for it in facts], [it.step for it in facts]
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]

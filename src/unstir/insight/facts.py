@@ -228,9 +228,8 @@ class Facts:
     @property
     def step(self) -> int:
         """The step that the run stands at: the highest of its last logged line and its saved files that are whole."""
-        return max(
-            [*(it["step"] for it in self.lines[-1:]), *(it.step for it in self.files if not it.problem)], default=0
-        )
+        saved = [file.step for file in self.files if not file.problem]
+        return max([*(line["step"] for line in self.lines[-1:]), *saved], default=0)
 
     @property
     def finished(self) -> bool:

@@ -238,9 +238,8 @@ def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> Table:
     records = []
     for setting in found:
         values = itertools.chain(*(setting.values(text) for text in figures))
-        records.append(
-            {FIRST[0]: setting.name, FIRST[1]: len(setting.evaluations), **dict(zip(columns, values, strict=True))}
-        )
+        row = setting.name, len(setting.evaluations), *values
+        records.append(dict(zip((*FIRST, *columns), row, strict=True)))
     notes = f"{MEANING}.", f"{_in_words(found[0].evaluations[0].protocol)}."
     return Table((*FIRST, *names), "l" + "r" * (1 + len(names)), trainings(found, figures), records, notes)
 

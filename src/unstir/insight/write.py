@@ -151,11 +151,9 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, network
     plans = plans_of(run, store, EvaluationRequest(num=num, seeds=seeds), models)
     *earlier, last = (replace(plan, networks=networks) for plan in plans)
     others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, last.images.chain)
-    chains = [chain for chain in others if chain.steps <= models[-1].process.T]
+    drawn = [replace(last.images, chain=chain) for chain in others if chain.steps <= models[-1].process.T]
     by_step = [*(replace(plan, memorisation=False, pairs=False) for plan in earlier), last]
-    by_chain = [
-        replace(last, images=replace(last.images, chain=chain), memorisation=False, pairs=False) for chain in chains
-    ]
+    by_chain = [replace(last, images=images, memorisation=False, pairs=False) for images in drawn]
     for every in (*by_step, *by_chain):
         check(every)
     return Measuring(tuple(by_step), tuple(by_chain))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from unstir import parts, randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
-from unstir.metrics.distances import Moments, moments, radii
+from unstir.metrics.distances import Known, Moments, moments, radii
 from unstir.pixels import from_uint8, known, to_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
@@ -282,12 +282,12 @@ def kept(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
 class Reference:
     """``moments`` of the features of n images, and the features of the first ``KEPT`` of them in random order.
 
-    ``known`` is what `distances.kid` keeps of them, since many sets are held against one reference.
+    ``known`` is what `kid` keeps of them, since many sets are held against one reference.
     """
 
     moments: Moments
     features: Tensor
-    known: dict[tuple[int, int, int], list[float]] = field(default_factory=dict, init=False, repr=False)
+    known: Known = field(default_factory=dict, init=False, repr=False)
     _radii: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def subsets(self, size: int, most: int) -> list[tuple[Tensor, Tensor]]:

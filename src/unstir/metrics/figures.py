@@ -130,9 +130,8 @@ def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
 
 def rare_in_words(figure: Figure) -> str:
     """The classes that are `too_rare`, such as "cat (0 of 900, 90 expected)"; "" for none."""
-    return ", ".join(
-        f"{of.name} ({of.count:,} of {of.num:,}, {of.expected:.0f} expected)" for of, _ in too_rare(figure)
-    )
+    rare = [of for of, _ in too_rare(figure)]
+    return ", ".join(f"{of.name} ({of.count:,} of {of.num:,}, {of.expected:.0f} expected)" for of in rare)
 
 
 def verdict(change: Effect, better: str) -> str:

@@ -13,20 +13,10 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics import wasserstein
+from unstir.metrics import features, wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import FEWEST, FLOOR_SPLITS, Sides, bound, draws_of, figures_of, sides
-from unstir.metrics.features import (
-    Components,
-    Network,
-    Trust,
-    lacking,
-    marginals,
-    noise_images,
-    other_split,
-    spread,
-    wrong_images,
-)
+from unstir.metrics.features import Components, Network, Trust
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
 from unstir.metrics.wasserstein import Swd
 from unstir.significance import binomial_tail
@@ -53,8 +43,8 @@ def measure(
         floats = store.scale.is_float
         if images.is_floating_point() != floats or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
             wanted = f"{'float32' if floats else 'uint8'} [N, {', '.join(map(str, store.shape))}]"
-            raise wrong_images(images, f"{wanted} with N >= {FEWEST}, as in {store.path}")
-    sets = lacking(store, sets) if store.scale.is_float else sets
+            raise features.wrong_images(images, f"{wanted} with N >= {FEWEST}, as in {store.path}")
+    sets = features.lacking(store, sets) if store.scale.is_float else sets
     labels = None if labels is None else [each.cpu() for each in labels]
     asked = None if labels is None else labels[0]
     if not networks:
@@ -89,8 +79,8 @@ def _of_values(
     with_size = store, sets, split, num_reference, asked
     return {
         "patches/swd": _between(*with_size, SLICED, of_patches),
-        "values/marginals": _between(*with_size, "marginals", halved_too(marginals)),
-        "values/spread": _between(*with_size, "spread", halved_too(spread)),
+        "values/marginals": _between(*with_size, "marginals", halved_too(features.marginals)),
+        "values/spread": _between(*with_size, "spread", halved_too(features.spread)),
     }
 
 
@@ -130,7 +120,8 @@ def _of_classes(
     by_seed = tuple(map(imbalance, taken_for))
     figure = Figure(name="class imbalance", better=LOWER, by_seed=by_seed, bootstrap=of_seed)
     if of.floor is not None:
-        draws, logits = of.floor.draws, network.outputs(store.images(other_split(split)), of.floor.index).logits
+        draws, others = of.floor.draws, store.images(features.other_split(split))
+        logits = network.outputs(others, of.floor.index).logits
         assert logits is not None
         of_real = logits.argmax(1)
         value, error_of = bound(
@@ -196,7 +187,7 @@ def _between(
     distance: Distance,
 ) -> Figure:
     """The ``distance`` to ``num_reference`` images of ``split``; its floor is one set of real images."""
-    num, part = len(sets[0]), other_split(split)
+    num, part = len(sets[0]), features.other_split(split)
     real = store.images(split)[randomness.Order(0, f"some {split}", 0, store.count(split))[:num_reference]]
     each = [distance(images, real, seed) for seed, images in enumerate(sets)]
     index, draws = draws_of(store, part, num, asked)
@@ -214,6 +205,6 @@ def _between(
         floor=floor.mean,
         floor_error=floor.standard_error,
         num_floor=0 if draws is None else len(other),
-        ceiling=distance(noise_images(store, num), real, 0).mean,
+        ceiling=distance(features.noise_images(store, num), real, 0).mean,
         num_reference=len(real),
     )
