@@ -47,7 +47,7 @@ def limitations(facts: Facts) -> list[str]:
     """What the figures of this page cannot show, from what they were made of."""
     texts = [
         "One training run is shown: another seed of training would give other figures, by more than their errors say.",
-        "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
+        "Samples are the first of a fixed seed and not chosen, except for the worst ones.",
     ]
     if facts.run.conditions is not None:
         texts.append("Samples, losses and bounds are given the condition of held-out images, and say nothing without.")

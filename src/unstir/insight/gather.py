@@ -31,7 +31,7 @@ from unstir.runs.timetable import foreign_grids
 
 SPEED = "speed.json"
 FOREIGN = "is of weights that are not the run's"
-MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
+MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations
 REAL_IMAGES = 2048
 APART = "sampler", "steps", "calls", "spacing", "times", *OPTIONS  # what differs in the plot of calls
 

@@ -39,8 +39,8 @@ class ImageStats:
 def image_stats(store: Store) -> ImageStats:
     """The `ImageStats` of all images of ``store``.
 
-    Equal images are found by a 64-bit hash of their bytes, so that memory holds 8 bytes per image; two of ten million
-    others have the same one with a probability of 3e-6.
+    Equal images are found by a 64-bit hash of their bytes, which any two of ten million others share with a probability
+    of 3e-6.
     """
     size = math.prod(store.shape)
     num, held_out = (store.count(split) for split in SPLITS)

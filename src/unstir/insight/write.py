@@ -193,15 +193,13 @@ def write_images_report(
 ) -> list[Path]:
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
-    It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
-    of files for the figures. Raises UserError, before anything is measured, for what cannot be judged or written.
+    It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` and errors are as in
+    `write_report`.
     """
     path = out or (images[0] / "report.html" if images[0].is_dir() else images[0].with_suffix(".html"))
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
-    store, evaluation = plan.store, judge(plan)
-    data = DataCard.of_store(store)
-    facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
+    facts = ImagesFacts(name=plan.images.name, data=DataCard.of_store(plan.store), last=judge(plan))
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):
         _write(plan, facts, path)

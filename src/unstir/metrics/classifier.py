@@ -26,7 +26,7 @@ from unstir.runs.checkpoint import content_hash
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # grows whenever the same store would give other weights; a classifier of another version is trained anew
+VERSION = 2  # grows whenever the same store would give other weights
 FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy
@@ -68,7 +68,7 @@ class ConvNet(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Classifier(Network):
-    """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
+    """A trained network, on the CPU in float32, so that its figures depend on no accelerator.
 
     ``shape`` is the (C, H, W) it takes, ``seen`` how many images it saw (`budget`), ``trust`` how it did on held-out
     images. ``hash`` is over weights, version and budget.

@@ -175,14 +175,13 @@ def _cubic(x: Matrix, y: Matrix) -> Matrix:
     return np.asarray((np.matmul(x, y.T) * (1.0 / x.shape[1]) + 1) ** 3)
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> float:
+def inception_score(logits: Tensor, splits: int = 10) -> float:
     """The Inception Score exp(E KL(p(y | x) || p(y))) of ``logits`` [N, K] (Salimans et al. 2016, section 4): 1 to K.
 
-    The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
-    generator from ``seed`` mod 2^32, as torch-fidelity does. High where each image is clearly of one class, and all
-    together of many; it uses no real images.
+    The mean over ``splits`` parts (as many as images, where these are fewer) of the images in torch-fidelity's order.
+    High where each image is clearly of one class, and all together of many; it uses no real images.
     """
-    logits = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))].double()
+    logits = logits[np.random.RandomState(_SEED).permutation(len(logits))].double()
     count, scores = min(splits, len(logits)), []
     for part in range(count):
         some = logits[part * len(logits) // count : (part + 1) * len(logits) // count]

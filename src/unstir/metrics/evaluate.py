@@ -28,7 +28,7 @@ from unstir.runs.stores import with_store
 logger = logging.getLogger(__name__)
 
 MOST, FEW = 300, 100  # images a set has where no number is asked for; of so few held out, their number decides nothing
-ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
+ON_CPU = 2000  # reference images of Inception on a CPU, which takes long
 USUAL = EvaluationRequest()
 OPEN = "networks", "classifier", "num_reference"  # keys of a protocol that are known when the classifier is trained
 
@@ -120,8 +120,8 @@ def ready(
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
-    That is one of what is called ``against``; None without. Raises UserError, before anything is trained, where none is
-    by the same protocol, or where it is of the same images.
+    That is one of ``against``, None without. Raises UserError, before anything is trained, where none is by the same
+    protocol, or where it is of the same images.
     """
     theirs = [] if request.against is None else _evaluated(request.against, plans[0].store, request.label)
     if request.against is not None:

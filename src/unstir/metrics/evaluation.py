@@ -219,7 +219,7 @@ def describe(evaluation: Evaluation) -> str:
         f"classes missing or too rare: {rare}" if rare else None,
         None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}",
     )
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(filter(None, lines))
 
 
 def describe_classifier(protocol: Mapping[str, Any]) -> str | None:

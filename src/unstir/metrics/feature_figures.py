@@ -1,8 +1,8 @@
 """Every figure of features in one network: of sets of images, of real ones (the floor) and of noise (the ceiling).
 
 Precision, recall, density and coverage hold equal numbers of samples and real images against each other. One subset of
-the reference would put the chance of its choice into the figure (the deviation of precision is then twice that of the
-samples alone), so they are the mean over disjoint subsets, and what the choice leaves open is an error of its own.
+the reference would put the chance of its choice into the figure, so they are the mean over disjoint subsets, and what
+the choice leaves open is an error of its own.
 
 The floor is what new real images reach, drawn as the generator draws its own; docs/evaluation.md has the question and
 the promise.

@@ -15,11 +15,10 @@ al. 2020, "A non-parametric test to detect data-copying", is this statistic, cel
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
 images that are all far apart). The verdict divides ``SUSPICION`` among all tests (Bonferroni).
 
-*The nearest training images* are found by brute force at the speed of a matrix product: |a - b|^2 = |a|^2 + |b|^2 -
-2 a.b needs one for all pairs. But in float32 it loses what matters here: between near copies the three terms cancel and
-leave rounding errors. So it only proposes: the few best of every image are measured anew as differences in float64, in
-which a copy is at the distance 0 exactly. It can be missed only among more than SPARE others that are as near as
-float32 can tell: about a thousandth of the distance from the mean image.
+*The nearest training images* are proposed by a matrix product in float32, |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, whose
+terms cancel between near copies. So the few best of every image are measured anew as differences in float64, in which a
+copy is at the distance 0 exactly. It can be missed only among more than SPARE others that are as near as float32 can
+tell: about a thousandth of the distance from the mean image.
 """
 
 import itertools
