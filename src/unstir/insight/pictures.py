@@ -42,9 +42,8 @@ PAIRS = (
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
-REAL_IMAGES = 64  # at most so many are shown with the samples
-ANIMATED = 16  # images of the animation
-STRIP_IMAGES = 6  # images of the strip
+REAL_IMAGES = 64  # at most so many are shown, and as many images of any program
+ANIMATED, STRIP_IMAGES = 16, 6  # images of the animation and of the strip
 FORWARD_IMAGES, FORWARD_STAGES = 2, 11
 CLASSES, OF_CLASS = 20, 6  # so many classes are shown at most, with so many real images and samples each
 WORST, COLUMNS = 16, 8
@@ -125,6 +124,12 @@ def real_grid(run: Run, store: Store | None) -> Picture | None:
     count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
     images = real_images(store, run.labels.of(torch.arange(count)), count, "report real", run.config.grids.channels)
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
+
+
+def some(store: Store, images: Tensor, shows: str) -> Picture:
+    """Some images in units of a store, drawn at random."""
+    chosen = randomness.permutation(0, "report real", 0, len(images))[:REAL_IMAGES]
+    return encode(grid(store.scale.shown(images[chosen]), COLUMNS), shows)
 
 
 def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:

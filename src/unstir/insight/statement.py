@@ -34,7 +34,7 @@ MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "und
 """The verdict on a figure of which `unstir.metrics.figures.verdict` says this."""
 
 MULTIPLICITY = (
-    f"What is stated is larger than {LEVEL:g} of its standard errors: of twenty effects, chance alone makes one on less "
+    f"What is stated is larger than {LEVEL:g} of its standard errors: of twenty effects, chance makes one on fewer "
     "than one page in a hundred. What is smaller is undecided. Errors (±) are one standard error, those of differences "
     "widened where only a few seeds tell them."
 )

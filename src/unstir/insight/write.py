@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from unstir import randomness
 from unstir.compare import compare, parse
 from unstir.data import Store
 from unstir.errors import UserError, printable
@@ -28,7 +27,6 @@ from unstir.metrics.features import Network
 from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS, EvaluationRequest
-from unstir.pictures.grid import grid
 from unstir.progress import counted, counting, sized, waiting
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import environment
@@ -45,7 +43,6 @@ CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
 SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
-SHOWN, COLUMNS = 64, 8  # images of any program, and of the data beside them
 
 
 class Measuring(NamedTuple):
@@ -214,18 +211,13 @@ def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     shown: dict[str, Any] = {
         "facts": facts,
         **in_words(statements, limits_of(last)),
-        "samples": _some(store, drawn.images, "samples, drawn at random from the images"),
-        "real": _some(store, store.images("train"), "training images, drawn at random"),
+        "samples": pictures.some(store, drawn.images, "samples, drawn at random from the images"),
+        "real": pictures.some(store, store.images("train"), "training images, drawn at random"),
         **of_samples(store, drawn, last, plan.flip),
         "neighbours": pictures.pairs(store, last),
         "about": _about(plan, store),
     }
     write_page(path, "images.html", shown)
-
-
-def _some(store: Store, images: torch.Tensor, shows: str) -> pictures.Picture:
-    some = randomness.permutation(0, "report real", 0, len(images))[:SHOWN]
-    return pictures.encode(grid(store.scale.shown(images[some]), COLUMNS), shows)
 
 
 def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:

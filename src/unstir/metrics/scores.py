@@ -131,7 +131,8 @@ def named_images(
             numbers = matched(store.classes, classes)
             labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
-        images, *given = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
+        known = classes if label is None else ()
+        images, *given = read(path, Like(model.folder, model.shape, known, model.data.scale))
         labels = given[model.conditions is not None]
         files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
     if number is not None:
