@@ -45,7 +45,6 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "summary": _summary(of_figures, alike, differing),
         "alike": alike,
         "reasons": reasons,
-        "meaning": tables.MEANING,
         "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
         "trainings": tables.trainings(settings, keys) if len(settings) < len(facts) else [],

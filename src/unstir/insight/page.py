@@ -70,8 +70,7 @@ def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dic
     """What a page says: the summary, statements by topic and what is missing, their rule, and what they cannot say."""
     missing = "; ".join(it.text for it in statements if it.verdict == "missing")
     measured = [it for it in statements if it.verdict != "missing"]
-    of_topic = {title: [it for it in measured if it.topic == topic] for topic, title in TITLES.items()}
-    topics = [(title, statements) for title, statements in of_topic.items() if statements]
+    topics = [(title, [it for it in measured if it.topic == topic]) for topic, title in TITLES.items()]
     texts = {"rule": MULTIPLICITY, "topics": topics, "missing": missing, "limitations": limitations}
     return {"summary": summary(statements), **texts}
 

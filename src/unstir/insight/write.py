@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -43,18 +43,6 @@ CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
 SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
-
-
-class Measuring(NamedTuple):
-    """The plans to be carried out, by step and by chain."""
-
-    by_step: tuple[Plan[Drawn], ...]
-    by_chain: tuple[Plan[Drawn], ...]
-
-    @property
-    def all(self) -> tuple[Plan[Drawn], ...]:
-        """All plans."""
-        return *self.by_step, *self.by_chain
 
 
 def write_report(
@@ -126,21 +114,23 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
 
 
 def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
-    plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
-    chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
-    images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
-    drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
-    logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
+    by_step, by_chain = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
+    plans, last = [*by_step, *by_chain], by_step[-1]
+    chains = counted(len(by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+    drawn = f"{counted(len(by_step), 'saved step')} and {chains}, {last.seeds} x {last.num} images each"
+    logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plans))} to draw those still missing")
     if run.config.kind.trained_here:
         catch_up(run, store)
-    measure(plan.all)
+    measure(plans)
     if timed:
-        time_samplers(run, plan)
-    return plan.by_step[-1].protocol()
+        time_samplers(run, [last, *by_chain])
+    return last.protocol()
 
 
-def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()) -> Measuring:
-    """What a report measures: each kept snapshot by the usual chain, the last by `CHAINS` too; errors as `check`."""
+def planned(
+    run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()
+) -> tuple[list[Plan[Drawn]], list[Plan[Drawn]]]:
+    """What a report measures: each kept snapshot by the usual chain, and the last by `CHAINS`; errors as `check`."""
     run.newest_step()  # says so where none was saved
     kept, snapshots = run.saved_steps(), all_snapshots(run)
     steps = [step for step in kept if step in snapshots] or kept[-1:]
@@ -153,7 +143,7 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, network
     by_chain = [replace(last, images=images, memorisation=False, pairs=False) for images in drawn]
     for every in (*by_step, *by_chain):
         check(every)
-    return Measuring(tuple(by_step), tuple(by_chain))
+    return by_step, by_chain
 
 
 def measure(plans: Sequence[Plan[Drawn]]) -> None:
@@ -166,17 +156,16 @@ def measure(plans: Sequence[Plan[Drawn]]) -> None:
         count(len(plans), len(plans))
 
 
-def time_samplers(run: Run, plans: Measuring) -> None:
+def time_samplers(run: Run, plans: Sequence[Plan[Drawn]]) -> None:
     """Time every sampler of the plans into RUN/speed.json; again only on another machine or for others."""
-    last = plans.by_step[-1].images
-    model, job = last.model.unloaded(), last.job(1)
-    machine, schedule = environment(model.device), model.process.schedule
-    chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
-    calls = {chain_key(item.sampler, item.calls(schedule)): item for item in chains}
+    images = plans[0].images
+    model, job = images.model.unloaded(), images.job(1)
+    machine, schedule, chains = environment(model.device), model.process.schedule, [it.images.chain for it in plans]
+    calls = {chain_key(chain.sampler, chain.calls(schedule)): chain for chain in chains}
     known = read_speed(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return
-    whole = seconds_per_call(last) * sum(chain.calls(schedule) for chain in calls.values())
+    whole = seconds_per_call(images) * sum(chain.calls(schedule) for chain in calls.values())
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
     timed = compare(model, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
