@@ -33,8 +33,7 @@ def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
 def summary(statements: Sequence[Statement]) -> list[Statement]:
     """Three statements: how good the samples are, what else is worst or else surest, and what to try next.
 
-    A bad one goes before a good one, and of equal ones the first in the order of the page or, for the second, of
-    `SECOND`; fewer where there are not so many.
+    A bad one goes before a good one, and of equal ones the first on the page or, for the second, in `SECOND`.
     """
     measured = [it for it in statements if it.verdict != "missing"]
     of_topic = {topic: [it for it in measured if it.topic == topic] for topic in ("quality", *SECOND, "next")}
@@ -44,7 +43,7 @@ def summary(statements: Sequence[Statement]) -> list[Statement]:
 
 
 def limitations(facts: Facts) -> list[str]:
-    """What the figures of this page cannot show, from what they were made of."""
+    """What the figures of this page cannot show."""
     texts = [
         "One training run is shown: another seed of training would give other figures, by more than their errors say.",
         "Samples are the first of a fixed seed and not chosen, except for the worst ones.",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
 BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart in shares of the width
-WIDTH, HEIGHT = 4.4, 2.9  # inches: so narrow a chart is as wide as a telephone, where its labels are still read
+WIDTH, HEIGHT = 4.4, 2.9  # inches: as wide as a telephone, where labels are still read
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}

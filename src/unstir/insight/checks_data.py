@@ -61,7 +61,7 @@ def _of_share(
 
 @check("copies", "images are in the data more than once")
 def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    which = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
+    which = "training images equal an earlier one, byte for byte"
     remedy = f"take the copies out of the source; {_again(facts)}"
     yield from _of_share((images.copies, images.num), (0.01, 0.1), which, remedy)
 
@@ -84,7 +84,6 @@ def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
 
 @check("classes", "classes are of very unequal size")
 def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
-    """Where nearly all images are of one class, the others are seen too seldom to be learned."""
     labels = store.labels("train")
     if labels is None or not len(labels):
         return

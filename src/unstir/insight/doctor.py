@@ -116,7 +116,6 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
     errors = [error for line in lines if is_number(error := line["mse" if "mse" in line else "loss"])]
     seen = lines[-1]["step"] * facts.config.train.batch_size
     if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
@@ -273,7 +272,7 @@ def examine(facts: Facts) -> Report:
 
 
 def _why_not(check: Check, facts: Facts) -> str:
-    """Why a check cannot be made of a run of this kind, or of what is there; an empty string where it can."""
+    """Why a check cannot be made of this run; "" where it can."""
     if not facts.config.kind.trained_here and check.of_training:
         return "the run was imported, and trained elsewhere"
     if facts.config.kind.has_teacher and check.single_times:

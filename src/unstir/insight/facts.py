@@ -185,12 +185,11 @@ def chain_key(sampler: str, calls: int) -> str:
 class Facts:
     """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
 
-    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``samples`` are
-    drawn for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are evaluations of several saved steps
-    by one protocol, by rising step; ``by_chain`` those of the last of these steps by several samplers and calls, alike
-    in everything else. ``bound`` is what `unstir likelihood` wrote of held-out images; ``speed`` is how long samplers
-    take. ``left_out`` names the files of figures that are damaged or of other weights than the run's.
+    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``loaded`` is the newest of ``files``
+    that is whole, ``images`` are the statistics of the ``store``. ``samples`` are drawn for the doctor; ``unmeasured``
+    says why they are missing. ``by_step`` are evaluations of several saved steps by one protocol, by rising step;
+    ``by_chain`` those of the last of these steps by several samplers and calls, alike in everything else. ``bound`` is
+    of held-out images. ``left_out`` names files of figures that are damaged or of other weights than the run's.
     """
 
     run: Run
@@ -260,7 +259,7 @@ class Facts:
         return [item for item in result if item.of == result[-1].of]
 
     def why_not(self, part: str) -> str:
-        """Why a part is None or empty; an empty string where it is there."""
+        """Why a part is None or empty; "" where it is there."""
         return MISSING.get(part, self.unmeasured) if getattr(self, part) in (None, ()) else ""
 
 

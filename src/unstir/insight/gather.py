@@ -45,7 +45,7 @@ def gather(
 ) -> Facts:
     """The facts of the run in folder ``path``.
 
-    ``store`` is its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
+    ``store`` is its packed data where that has moved; without ``samples`` no image is drawn.
     Of its evaluations those that compare are taken: by ``protocol``, else the most of them. Raises UserError where
     there is no run, or where ``store`` is named and is no store.
     """
@@ -83,7 +83,7 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
-    """What a check says that raises UserError; an empty string where it raises none."""
+    """What a check says that raises UserError; "" where it raises none."""
     try:
         check(*args)
     except UserError as error:
@@ -167,15 +167,15 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
         else:
             wrong.append(f"{path} {FOREIGN}")
 
-    def rank(bound: Likelihood) -> tuple[bool, int, bool, bool, bool, int]:
-        how = bound.protocol
-        usual = how["split"] == "held_out" and how["step"] >= since and how.get("clip") is True
-        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") not in ("small", "optimal")
-        best = how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
-        return usual, how["step"], how.get("ema") is True, *best
+    def is_usual(how: Mapping[str, Any]) -> bool:
+        usual = how.get("clip") is True and how.get("variance") not in ("small", "optimal")
+        return usual and isinstance(how["ema"], bool) and bool(how["split"] == "held_out" and how["step"] >= since)
 
-    best = max(bounds, key=rank, default=None)
-    return best if best is not None and rank(best)[0] else None, wrong
+    def rank(bound: Likelihood) -> tuple[int, bool, bool, bool, int]:
+        how = bound.protocol
+        return how["step"], how["ema"], how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
+
+    return max((it for it in bounds if is_usual(it.protocol)), key=rank, default=None), wrong
 
 
 def read_speed(run: Run) -> Speed | None:

@@ -60,7 +60,7 @@ class Picture:
 
 
 def encode(image: Image.Image, shows: str) -> Picture:
-    """A picture as lossless WebP, a third smaller than PNG; as PNG where it is too large for WebP."""
+    """A picture as lossless WebP; as PNG where it is too large for WebP."""
     buffer, kind = io.BytesIO(), "webp" if max(image.size) <= WEBP_SIDE else "png"
     how: dict[str, Any] = {"lossless": True, "method": 4} if kind == "webp" else {"optimize": True}
     image.save(buffer, format=kind, **how)
@@ -76,7 +76,7 @@ def from_file(path: Path, shows: str) -> Picture:
 
 
 def _opened(path: Path) -> Image.Image:
-    """A picture file of the run. Raises UserError where it is damaged: a page shows no wrong picture."""
+    """A picture file of the run. Raises UserError where it is damaged."""
     try:
         with Image.open(path) as image:
             image.verify()  # decoding skips a PNG's checksums

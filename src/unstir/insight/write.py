@@ -66,8 +66,6 @@ def write_report(
     setting; ``charts`` is a folder for each chart, as "png", "svg" or "pdf". ``store`` is the data of the runs where it
     has moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
     """
-    if not paths:
-        raise UserError("", None, "no run was named", "give the folder of one")
     runs = [Run.open(path) for path in paths]
     places = [run.path.resolve() for run in runs]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):

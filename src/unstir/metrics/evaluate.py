@@ -27,7 +27,7 @@ from unstir.runs.stores import with_store
 
 logger = logging.getLogger(__name__)
 
-MOST, FEW = 300, 100  # images a set has where no number is asked for; of so few held out, their number decides nothing
+MOST, FEW = 300, 100  # images a set has where no number is asked for; so few held out decide nothing
 ON_CPU = 2000  # reference images of Inception on a CPU, which takes long
 USUAL = EvaluationRequest()
 OPEN = "networks", "classifier", "num_reference"  # keys of a protocol that are known when the classifier is trained
@@ -60,7 +60,7 @@ def evaluate_run(
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; a smaller num takes less"
-        logger.info(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
+        logger.info(f"{images}, {waiting(seconds)} to draw those still missing{fewer}")
     evaluations = []
     for plan in plans:
         evaluations.append(judge(plan))

@@ -4,8 +4,7 @@ Precision, recall, density and coverage hold equal numbers of samples and real i
 the reference would put the chance of its choice into the figure, so they are the mean over disjoint subsets, and what
 the choice leaves open is an error of its own.
 
-The floor is what new real images reach, drawn as the generator draws its own; docs/evaluation.md has the question and
-the promise.
+The floor is what new real images reach, drawn as the generator draws its own (docs/evaluation.md).
 
 *Its classes.* Held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), by the
 shares of the training split or as asked for. At random, some class runs short when nearly all held-out images are to be
@@ -35,13 +34,13 @@ from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error
 from unstir.randomness import Key
 
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
-FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much
+FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean
 SUBSETS = 10  # disjoint subsets of the reference that neighbourhoods are measured against, at most
 HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer
 NAMES = {"fd": ("FD", LOWER), "kid": ("KID", LOWER), **{key: (key, HIGHER) for key in NEAR}}
 """What figures are called, without the network's name, and whether lower or higher is better."""
 
-FLOOR_SPLITS = 20  # as `SPLITS`, for the floor: of a set or a few, its error decides as much as that of all the samples
+FLOOR_SPLITS = 20  # as `SPLITS`, for the floor, whose error decides as much
 DRAWS = 12  # sets that are drawn of each kind
 FEWEST = 12  # halves of fewer images have no five nearest neighbours, which density and coverage take
 AS_ASKED = 0.1  # the counts of classes may deviate by this share of the squared distance that is due to chance

@@ -136,7 +136,7 @@ class Extractor(Network):
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").isalnum():
-            raise UserError("name", self.name, "must be of letters, digits and -, for it goes into file names")
+            raise UserError("name", self.name, "must be of letters, digits and -")
         if isinstance(self.net, nn.Module):
             self.net.eval()
         if not self.hash:
@@ -253,7 +253,7 @@ def as_pixels(images: Tensor, store: Store) -> Tensor:
 
 VERSION = 1
 NOISE = "noise"
-KEPT = 10_000  # images of which features are kept with the moments of all, to compare image with image; at most
+KEPT = 10_000  # images at most of which features are kept with the moments of all
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
 
 NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError)

@@ -38,7 +38,7 @@ from unstir.runs.toml import is_run
 
 logger = logging.getLogger(__name__)
 
-AS_GIVEN = "as given"  # the label of a protocol in which classes were asked for in other numbers than the data has
+AS_GIVEN = "as given"  # the label of a protocol of classes in other numbers than the data has
 Source = str | Path | Tensor | np.ndarray[Any, Any] | Iterable[Any]
 """A folder, zip or NumPy file, an array uint8 [N, C, H, W] (or [N, H, W, C], or grey [N, H, W]), or batches of these;
 several paths, or an array with one dimension more, are a set each."""

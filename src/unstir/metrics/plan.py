@@ -94,9 +94,7 @@ class Plan(Generic[From]):
         saved = find(home, about.get("step", 0), self.protocol())
         if saved is None or saved.weights != about.get("weights", ""):  # the step was trained anew
             return None
-        copies = saved.memorisation
-        if copies is not None and copies.flip != self.flip:
-            copies = None
+        copies = saved.memorisation if saved.memorisation and saved.memorisation.flip == self.flip else None
         return replace(saved, memorisation=copies, source=about.get("source", ""))  # they may have had another name
 
 
