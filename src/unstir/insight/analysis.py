@@ -71,8 +71,8 @@ def limits_of(last: Evaluation) -> list[str]:
 
 FEATURES = {
     FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
-    "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
-    "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
+    "classifier/": "sees what tells the classes of this data apart and may miss the rest, such as faint noise. It is "
+    "no FID and compares with no published figure.",
     "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
     "": "sees no more than its features do.",
 }

@@ -77,7 +77,7 @@ def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
 
 def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
     parts = curves(facts), losses(facts), loss_by_time(facts), quality(facts), calls(facts), forward(facts)
-    figures = {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
+    figures = {chart.name: chart.figure for part in parts for chart in part}
     return figures | ({} if facts.bound is None else {"likelihood": drawn({"held_out": facts.bound})})
 
 
@@ -106,7 +106,7 @@ def curve(runs: Sequence[tuple[str, Lines]], key: str, title: str) -> Chart:
     with style():
         axes = _axes(title)
         draw_metric(axes, [(_plain(name), lines) for name, lines in runs], key)
-        return _chart(axes, f"fig-{key}", f"{title} by images seen in training")
+        return _chart(axes, key, f"{title} by images seen in training")
 
 
 def losses(facts: Facts) -> list[Chart]:
@@ -129,7 +129,7 @@ def _of_log(lines: Lines, name: str, draw: Callable[["Axes", Lines], None]) -> C
     with style():
         axes = _axes("")
         draw(axes, lines)
-        return _chart(axes, f"fig-{name}", f"{axes.get_title()}, with error bars")
+        return _chart(axes, name, f"{axes.get_title()}, with error bars")
 
 
 def quality(facts: Facts) -> list[Chart]:
@@ -139,7 +139,7 @@ def quality(facts: Facts) -> list[Chart]:
     key, main = facts.last.main_key, facts.last.main()
     points = by_value((item.images, item.figures[key]) for item in facts.by_step)
     label = f"{main.name} of samples by images seen in training, with error bars"
-    distance = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
+    distance = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "quality", label, main)
     return distance + _precision_and_recall(facts.by_step)
 
 
@@ -158,7 +158,7 @@ def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[Chart]:
                 axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
         axes.set_ylim(-0.03, 1.03)
         images_axis(axes, min((item.images for item in by_step if item.images), default=0))
-        return [_chart(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
+        return [_chart(axes, "precision", "Precision and recall by images seen in training, with error bars")]
 
 
 def calls(facts: Facts) -> list[Chart]:
@@ -186,7 +186,7 @@ def calls(facts: Facts) -> list[Chart]:
         log_axis(axes, "x")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
-        return [_chart(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
+        return [_chart(axes, "calls", f"{main.name} by network calls, one line per sampler")]
 
 
 def forward(facts: Facts) -> list[Chart]:
@@ -201,8 +201,8 @@ def forward(facts: Facts) -> list[Chart]:
         ratio.plot(seen, [schedule.log_snr(t) for t in seen], marker="")
         ratio.axhline(0, linewidth=0.8, linestyle=":", color=INK)
         return [
-            _chart(signal, "fig-signal", "Share of signal by timestep"),
-            _chart(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
+            _chart(signal, "signal", "Share of signal by timestep"),
+            _chart(ratio, "snr", "Log signal-to-noise ratio by timestep"),
         ]
 
 

@@ -52,13 +52,13 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "cost": _cost(facts),
         "settings": differing,
         "curves": [charts.curve(metrics, "loss", "training loss")] if any(it.lines for it in facts) else [],
-        "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
+        "held_out": charts.by_images(losses, "held-out loss, sampling weights", "all-held-out"),
         "real": _real(facts),
         "runs": named,
     }
     key, main = (alike[0].main_key, alike[0].main().name) if alike else ("", "")
     series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named if alike}
-    shown["quality"] = charts.by_images(series, main, "fig-all-quality")
+    shown["quality"] = charts.by_images(series, main, "all-quality")
     write_page(path, "comparison.html", shown)
     return facts
 

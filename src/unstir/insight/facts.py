@@ -1,7 +1,4 @@
-"""What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of.
-
-The losses of held-out and training images say whether a longer run would lower them, and whether it over-fits.
-"""
+"""What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
 
 import math
 from collections.abc import Sequence
@@ -135,8 +132,7 @@ MISSING = {
     "lines": "no line in metrics.jsonl yet",
     "held_out": "no line in held_out.jsonl",
     "loaded": "no saved weights that are whole",
-    "store": "the data is not there",
-    "images": "the data is not there",
+    **dict.fromkeys(("store", "images"), "the data is not there"),
 }
 """Why a part of the facts is None or empty. Samples have several reasons: `Facts.unmeasured`."""
 

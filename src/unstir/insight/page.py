@@ -67,7 +67,7 @@ def write(
 
 
 def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dict[str, Any]:
-    """What a page says: the summary, statements by topic and what is missing, their rule, and what they cannot say."""
+    """What a page says, as its template takes it."""
     missing = "; ".join(it.text for it in statements if it.verdict == "missing")
     measured = [it for it in statements if it.verdict != "missing"]
     topics = [(title, [it for it in measured if it.topic == topic]) for topic, title in TITLES.items()]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics.features import BATCH, NOT_KEPT, Components, Network, Outputs, Trust, keep, kept, wrong_images
+from unstir.metrics.features import BATCH, NOT_KEPT, Components, Network, Outputs, Trust, check_images, keep, kept
 from unstir.nn.blocks import GroupNorm
-from unstir.pixels import from_uint8
+from unstir.pixels import PIXELS, from_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
@@ -93,8 +93,7 @@ class Classifier(Network):
         return logits.argmax(1)
 
     def _batch(self, images: Tensor) -> Outputs:
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
-            raise wrong_images(images, f"uint8 [N, {', '.join(map(str, self.shape))}]")
+        check_images(images, self.shape, PIXELS, self.name)
         features = self.net.features(from_uint8(images))
         return Outputs(features, self.net.head(features))
 

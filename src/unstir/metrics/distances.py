@@ -13,9 +13,6 @@ eigendecomposition; nothing is complex, and no root is taken of a product alread
 1e-16 in the null space of a singular covariance into errors of 1e-8.
 
 Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `infinite_fd`.
-
-Figures of fidelity (precision, density) fall when images are spoilt, those of diversity (recall, coverage) when kinds
-of images are missing.
 """
 
 import math

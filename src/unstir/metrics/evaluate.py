@@ -157,7 +157,7 @@ def usual_number(store: Store, split: str = "train") -> int:
 
 
 def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
-    """How long the images of plans that are not there yet will take to draw, at the speed of the first one's model."""
+    """How long the missing images of plans will take to draw, at the speed of the first one's model."""
     calls = 0
     for plan in plans:
         if plan.known() is None:

@@ -27,7 +27,7 @@ from unstir import parts, randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.distances import Known, Moments, moments, radii
-from unstir.pixels import from_uint8, known, to_uint8
+from unstir.pixels import Scale, from_uint8, known, to_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
@@ -179,6 +179,13 @@ def wrong_images(images: Tensor, due: str) -> UserError:
     return UserError("images", f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}", f"must be {due}")
 
 
+def check_images(images: Tensor, shape: Sequence[int], scale: Scale, of: object, least: int = 0) -> None:
+    """Raise UserError for images of another type or ``shape`` (C, H, W) than those ``of`` something, or too few."""
+    kind = "float32" if scale.is_float else "uint8"
+    if images.dtype != getattr(torch, kind) or tuple(images.shape[1:]) != tuple(shape) or len(images) < least:
+        raise wrong_images(images, f"{kind} [N, {', '.join(map(str, shape))}] with N >= {least}, as those of {of}")
+
+
 COMPONENTS, FITTED = 16, 1000  # principal components, and the images that they are of, at most
 _LEVELS = 1000  # quantiles of a marginal
 _MOST = 1 << 15  # values of a channel that figures are of, about
@@ -300,11 +307,9 @@ class Reference:
 
 
 def reference(store: Store, part: str, network: Network, num: int = 0) -> Reference:
-    """Features of ``num`` images (0: all) of "train", "held_out" or "noise"; UserError for others, or below 2."""
+    """Features of ``num`` images (0: all) of "train", "held_out" or "noise"; UserError for others."""
     total = _NOISE_IMAGES if part == NOISE else store.count(part)
     num = min(num or total, total)
-    if num < 2:
-        raise UserError("", store.path, f"has {total} {part} images, too few to compare with", "use another split")
     identity = {"version": VERSION, "data": store.content_hash, "network": network.hash, "part": part, "num": num}
     path = store.path / "statistics" / f"{network.name}-{network.hash[:12]}-{part}-{num}.safetensors"
     text = json.dumps(identity, sort_keys=True)

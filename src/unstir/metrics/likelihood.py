@@ -1,7 +1,4 @@
-"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time.
-
-`split_likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
-"""
+"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time."""
 
 import dataclasses
 import hashlib

@@ -37,13 +37,10 @@ def measure(
 
     ``labels``, int64 [N] per set, are the classes that the images were asked to show. Without any network they are the
     sliced Wasserstein distance, or those of values in units of their own. Raises UserError for fewer than `FEWEST`
-    images, images that are not of the store's shape, or an empty split.
+    images, and for images that are not of the store's shape.
     """
     for images in sets:
-        floats = store.scale.is_float
-        if images.is_floating_point() != floats or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
-            wanted = f"{'float32' if floats else 'uint8'} [N, {', '.join(map(str, store.shape))}]"
-            raise features.wrong_images(images, f"{wanted} with N >= {FEWEST}, as in {store.path}")
+        features.check_images(images, store.shape, store.scale, store.path, FEWEST)
     sets = features.lacking(store, sets) if store.scale.is_float else sets
     labels = None if labels is None else [each.cpu() for each in labels]
     asked = None if labels is None else labels[0]

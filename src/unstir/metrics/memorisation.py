@@ -155,7 +155,7 @@ def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tens
     """The closest images, a row for each with its nearest training images in every space; mirrored as they are near.
 
     The tensors are those that ``result`` came from. Beside an image stand its relative distance in the space by which
-    it is among the closest, and in that space its distances to the training images.
+    it is among the closest, and its distances there.
     """
     rows = []
     for number, space in enumerate(result.spaces):

@@ -1,7 +1,4 @@
-"""The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table.
-
-A score is the bound of an image in bits per dimension.
-"""
+"""The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table."""
 
 import csv
 import logging
@@ -21,7 +18,7 @@ from unstir.data.folder import arrange
 from unstir.data.listing import list_folder
 from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
-from unstir.metrics.features import wrong_images
+from unstir.metrics.features import check_images
 from unstir.metrics.images import Like, read
 from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of, terms_of
 from unstir.progress import counted
@@ -96,9 +93,7 @@ def likelihood(
 
 
 def _check(images: Tensor, model: Model) -> None:
-    kind = "float32" if model.data.scale.is_float else "uint8"
-    if images.dtype != getattr(torch, kind) or tuple(images.shape[1:]) != model.shape or not len(images):
-        raise wrong_images(images, f"{kind} [B, {', '.join(map(str, model.shape))}], as {model.folder} makes them")
+    check_images(images, model.shape, model.data.scale, model.folder, 1)
     if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
         raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
 
