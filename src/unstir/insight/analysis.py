@@ -45,7 +45,7 @@ def summary(statements: Sequence[Statement]) -> list[Statement]:
 def limitations(facts: Facts) -> list[str]:
     """What the figures of this page cannot show."""
     texts = [
-        "One training run is shown: another seed of training would give other figures, by more than their errors say.",
+        "One training run is shown: another seed would give other figures, by more than their errors say.",
         "Samples are the first of a fixed seed and not chosen, except for the worst ones.",
     ]
     if facts.run.conditions is not None:

@@ -110,7 +110,7 @@ def curve(runs: Sequence[tuple[str, Lines]], key: str, title: str) -> Chart:
 
 
 def losses(facts: Facts) -> list[Chart]:
-    """Loss and bits per dimension of fixed training and held-out images by images seen, with error bars."""
+    """Loss and bits per dimension of fixed training and held-out images by images seen."""
     lines = [line for line in facts.held_out if line["step"] > 0]
     if len(lines) < 2:
         return []
@@ -119,7 +119,7 @@ def losses(facts: Facts) -> list[Chart]:
 
 
 def loss_by_time(facts: Facts) -> list[Chart]:
-    """Loss by timestep at a few steps, of held-out images where there are any; the newest in another colour."""
+    """Loss by timestep at a few steps, of held-out images where there are any."""
     lines = [line for line in facts.held_out if line["step"] > 0]
     there = any(line.get("held_out") or line.get("train") for line in lines)
     return [_of_log(lines, "loss-by-time", draw_by_time)] if there else []
@@ -133,7 +133,7 @@ def _of_log(lines: Lines, name: str, draw: Callable[["Axes", Lines], None]) -> C
 
 
 def quality(facts: Facts) -> list[Chart]:
-    """The main distance, and precision and recall, by images seen in training, with error bars and real images'."""
+    """The main distance, and precision and recall, by images seen in training."""
     if facts.last is None or len(facts.by_step) < 2:
         return []
     key, main = facts.last.main_key, facts.last.main()

@@ -14,7 +14,7 @@ from unstir.insight.image_stats import ImageStats
 from unstir.runs.config import Config
 from unstir.significance import LEVEL
 
-# Thresholds; docs/doctor.md has what the data sets here measure.
+# Thresholds; docs/doctor.md explains them.
 SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
 OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
 
@@ -68,7 +68,7 @@ def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
 
 @check("leak", "held-out images are trained on")
 def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    which = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
+    which = "held-out images are in the training split, byte for byte"
     remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
     yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), which, remedy)
 

@@ -147,7 +147,6 @@ def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
 
 
 def _reason(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> str:
-    """Why no figures of a run compare with ``like``; "" where some do."""
     if not evaluations:
         return f"{run.path} was not evaluated."
     differences = min((unlike(it.protocol, like.protocol) for it in evaluations), key=len)

@@ -26,16 +26,15 @@ from unstir.runs.lines import NAMES, cut, seconds_left
 from unstir.runs.timetable import snapshots
 from unstir.significance import Estimate, difference, two_sample
 
-# Thresholds; docs/doctor.md explains them, and has what trained runs measure.
+# Thresholds; docs/doctor.md explains them.
 RISE = 1.15  # the last quarter of the lines over the best
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
-PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
+PEAK = 1.3  # times the error of an output of 0, which is exceeded where the rate is too high
 ENOUGH_IMAGES = 20_000  # seen
 BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
 ALIKE = 0.5  # of the data's variance between images
 
-# Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
-HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well
+HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # learning rates that trained digits well
 STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest
 
 

@@ -33,6 +33,7 @@ SPEED = "speed.json"
 FOREIGN = "is of weights that are not the run's"
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations
 REAL_IMAGES = 2048
+Group = tuple[Evaluation, ...]
 APART = "sampler", "steps", "calls", "spacing", "times", *OPTIONS  # what differs in the plot of calls
 
 
@@ -83,7 +84,6 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
-    """What a check says that raises UserError; "" where it raises none."""
     try:
         check(*args)
     except UserError as error:
@@ -127,14 +127,12 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     return tuple(files), next(iter(newest), None)
 
 
-def _comparable(
-    evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
-) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+def _comparable(evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None) -> tuple[Group, Group]:
     """Evaluations by one ``protocol``, by default the commonest: of several steps, of the last by several chains."""
     newest = max((item.step for item in evaluations), default=0)
     last = [item for item in evaluations if item.step == newest]
 
-    def group(of: Evaluation) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+    def group(of: Evaluation) -> tuple[Group, Group]:
         by_step = tuple(item for item in evaluations if not unlike(of.protocol, item.protocol))
         return by_step, tuple(item for item in last if not unlike(of.protocol, item.protocol, APART))
 
@@ -147,12 +145,11 @@ def _comparable(
 
 def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run's own weights, by rising step, and what is wrong with the other files of them."""
-    mine, whole = own(run), {it.name() for it in saved(run)}
-    others = {path: path.stem in whole for path in sorted((run.path / FOLDER).glob("*.json"))}
-    for item in mine:
-        others.pop(run.path / FOLDER / f"{item.name()}.json", None)
+    mine = own(run)
+    whole, known = ({it.name() for it in items} for items in (saved(run), mine))
+    others = [path for path in sorted((run.path / FOLDER).glob("*.json")) if path.stem not in known]
     pairs = [pairs_file(run, item) for item in mine if not is_of(pairs_file(run, item), weights=item.weights)]
-    wrong = [f"{path} {FOREIGN if is_whole else DAMAGED}" for path, is_whole in others.items()]
+    wrong = [f"{path} {FOREIGN if path.stem in whole else DAMAGED}" for path in others]
     return mine, [*wrong, *(f"{path} {FOREIGN}" for path in pairs)]
 
 

@@ -42,10 +42,10 @@ PAIRS = (
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
-REAL_IMAGES = 64  # at most so many are shown, and as many images of any program
+REAL_IMAGES = 64  # at most so many are shown
 ANIMATED, STRIP_IMAGES = 16, 6  # images of the animation and of the strip
 FORWARD_IMAGES, FORWARD_STAGES = 2, 11
-CLASSES, OF_CLASS = 20, 6  # so many classes are shown at most, with so many real images and samples each
+CLASSES, OF_CLASS = 20, 6  # classes that are shown at most, and images of each
 WORST, COLUMNS = 16, 8
 
 

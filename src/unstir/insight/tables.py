@@ -31,7 +31,7 @@ from unstir.runs.named import PREFIX, names
 from unstir.runs.run import Run
 from unstir.significance import with_error
 
-STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
+STEM = "figures"  # of the files in a folder
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 
 FIRST, TEX = ("setting", "trainings"), "% by unstir report"

@@ -160,7 +160,7 @@ def sampling(facts: Facts) -> Iterator[Statement]:
     few_calls, most_calls, too_few = (
         f"{of.protocol['sampler']} with {count(_calls(of), 'call')} ({shown(of.main())})" for of in (chain, most, worse)
     )
-    text = f"Fewer calls do: {few_calls} cannot be distinguished from {most_calls} (the difference is {change(harm)}), "
+    text = f"Fewer calls do: {few_calls} cannot be distinguished from {most_calls} ({change(harm)}), "
     yield state("good", f"{text}but is better than {too_few} by {size(gain)}.", gain)
 
 

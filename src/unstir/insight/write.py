@@ -42,7 +42,7 @@ CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
-SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
+SECONDS = 10.0  # about so long all samplers together are timed, on a batch at most
 
 
 def write_report(

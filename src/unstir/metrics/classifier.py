@@ -30,7 +30,7 @@ VERSION = 2  # grows whenever the same store would give other weights
 FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy
-_FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
+_FULL_SIDE = 64  # larger images are seen less often, so that their pixels together stay the same
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
 _RATE, _WARMUP = 6e-3, 0.1
 

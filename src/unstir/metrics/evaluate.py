@@ -196,7 +196,7 @@ def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:
-    """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
+    """The models of the saved steps that are asked for, rising."""
     text = request.checkpoint
     settings: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
     settings["ema"] = chosen_average(request.ema, request.ema_width)
@@ -207,7 +207,7 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
         steps = run.saved_steps()
         if request.guide is not None:
             guide = settings["guide"] = run.guide(request.guide, **(settings | {"guide": None}))
-            is_own = reference(guide.run) == reference(run.name)
+            is_own = reference(guide.run) == reference(run.name)  # and cannot lead away from itself
             steps = [step for step in steps if not (is_own and step == guide.step)]
         if not steps:
             raise UserError("guide", request.guide, f"is the only saved step of {run.path}")

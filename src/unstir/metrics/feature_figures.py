@@ -36,7 +36,7 @@ from unstir.randomness import Key
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
 FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean
 SUBSETS = 10  # disjoint subsets of the reference that neighbourhoods are measured against, at most
-HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer
+HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's
 NAMES = {"fd": ("FD", LOWER), "kid": ("KID", LOWER), **{key: (key, HIGHER) for key in NEAR}}
 """What figures are called, without the network's name, and whether lower or higher is better."""
 
@@ -127,7 +127,6 @@ def _root_of_squares(terms: Sequence[tuple[float, float, float]]) -> tuple[float
 
 
 def _most(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number up to ``most`` that fits; 0 where none does."""
     return next((n for n in range(most, 0, -1) if fits(n)), 0)
 
 

@@ -36,7 +36,7 @@ from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
 
-NEAR = ("precision", "recall", "density", "coverage")  # figures of neighbourhoods, besides the distances "fd" and "kid"
+NEAR = ("precision", "recall", "density", "coverage")  # figures of neighbourhoods
 SKILL = 0.3  # the least of a classifier whose features are used; docs/evaluation.md has what they see at which skill
 
 

@@ -33,7 +33,7 @@ from unstir.train.held_out import with_errors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
+SAMPLES = 8  # batches of an estimate, each with times of its own, where there are as many images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +136,15 @@ def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()
     batches = list(enumerate(torch.split(chosen, min(protocol.batch_size, most))))
     images, conditions = store.images(protocol.split), conditions_of(model, store, protocol.split)
     bounds = bounds_of(model, images, conditions, protocol, batches, f"bounding {protocol.split}")
-    settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
-    calls = protocol.calls or model.process.T
-    terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
-    also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
-    also |= {"weights": model.weights_sha256, "run": model.data.run}
+    how: dict[str, Any] = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
+    how |= {"calls": protocol.calls or model.process.T, "ema": model.averaged, "step": model.step, "T": model.process.T}
+    how |= {"dtype": model.arithmetic, "batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
+    how |= {"weights": model.weights_sha256, "run": model.data.run}
     if store.scale.is_float:
         present = ~store.images(protocol.split)[chosen].isnan()
-        also["unit_bits"] = store.scale.bits(present).mean().item()
-    return _summary(bounds, len(chosen), {**settings, **terms, **also})
+        how["unit_bits"] = store.scale.bits(present).mean().item()
+    return _summary(bounds, len(chosen), how)
 
 
 def bounds_of(

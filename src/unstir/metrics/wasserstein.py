@@ -28,7 +28,7 @@ from torch.nn.functional import conv2d, pad
 from unstir import randomness
 from unstir.randomness import Key
 
-PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
+PATCH = 7  # pixels per side of a patch (Karras et al. 2018); levels are halved as long as one fits
 PATCHES, PROJECTIONS, REPEATS, SCALE = 32, 128, 20, 1000.0
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # the filter of Burt & Adelson 1983
 _BATCH = 256
