@@ -30,7 +30,7 @@ from unstir.significance import Estimate, difference, two_sample
 RISE = 1.15  # the last quarter of the lines over the best
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
 PEAK = 1.3  # times the error of an output of 0, which is exceeded where the rate is too high
-ENOUGH_IMAGES = 20_000  # seen
+ENOUGH_IMAGES = 20_000  # seen; with fewer a run that goes on is not judged
 BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
 ALIKE = 0.5  # of the data's variance between images
 
