@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
 
-BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart in shares of the width
+BESIDE = 0.02  # how far apart samplers of equally many calls stand, in shares of the width
 WIDTH, HEIGHT = 4.4, 2.9  # inches: as wide as a telephone, where labels are still read
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 

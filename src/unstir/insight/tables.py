@@ -39,7 +39,7 @@ FIRST, TEX = ("setting", "trainings"), "% by unstir report"
 
 ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
 
-IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest of it stands below, by a number
+IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest stands below
 
 LEARNING = {"train.length", "train.lr_period"}  # may change in a run, and change the weights
 MEANING = "± is the standard deviation over trainings"

@@ -39,7 +39,7 @@ from unstir.train.held_out import catch_up
 logger = logging.getLogger(__name__)
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
-"""What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
+"""What the last step is sampled by too, for the plot of calls against quality."""
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
 SECONDS = 10.0  # about so long all samplers together are timed, on a batch at most

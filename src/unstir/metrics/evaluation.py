@@ -30,7 +30,7 @@ from unstir.significance import with_error
 FORMAT = 8  # grows when a figure of the same name and protocol would come out otherwise
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
-SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
+SHARES = "by the data's shares"  # the label of a protocol of classes as often as the data has them
 PROTOCOL = {
     **dict.fromkeys(("num", "seeds", "steps", "calls", "num_reference"), is_count),
     **dict.fromkeys(("sampler", "split", "dtype"), is_text),

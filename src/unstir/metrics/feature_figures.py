@@ -33,7 +33,7 @@ from unstir.metrics.features import KEPT, NEAR, NOISE, Network, Reference, chose
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.randomness import Key
 
-KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
+KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer where only differences are asked
 FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean
 SUBSETS = 10  # disjoint subsets of the reference that neighbourhoods are measured against, at most
 HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's

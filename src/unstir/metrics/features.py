@@ -37,7 +37,7 @@ from unstir.significance import TAIL, binomial_tail
 BATCH = 64
 
 NEAR = ("precision", "recall", "density", "coverage")  # figures of neighbourhoods
-SKILL = 0.3  # the least of a classifier whose features are used; docs/evaluation.md has what they see at which skill
+SKILL = 0.3  # the least of a classifier whose features are used (docs/evaluation.md)
 
 
 @dataclass(frozen=True)
@@ -307,9 +307,11 @@ class Reference:
 
 
 def reference(store: Store, part: str, network: Network, num: int = 0) -> Reference:
-    """Features of ``num`` images (0: all) of "train", "held_out" or "noise"; UserError for others."""
+    """Features of ``num`` images (0: all) of "train", "held_out" or "noise"; UserError for others, or below 2."""
     total = _NOISE_IMAGES if part == NOISE else store.count(part)
     num = min(num or total, total)
+    if num < 2:
+        raise UserError("", store.path, f"has {total} {part} images, too few to compare with", "use another split")
     identity = {"version": VERSION, "data": store.content_hash, "network": network.hash, "part": part, "num": num}
     path = store.path / "statistics" / f"{network.name}-{network.hash[:12]}-{part}-{num}.safetensors"
     text = json.dumps(identity, sort_keys=True)

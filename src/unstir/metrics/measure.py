@@ -37,7 +37,7 @@ def measure(
 
     ``labels``, int64 [N] per set, are the classes that the images were asked to show. Without any network they are the
     sliced Wasserstein distance, or those of values in units of their own. Raises UserError for fewer than `FEWEST`
-    images, and for images that are not of the store's shape.
+    images, images that are not of the store's shape, or an empty split.
     """
     for images in sets:
         features.check_images(images, store.shape, store.scale, store.path, FEWEST)
