@@ -18,7 +18,7 @@ from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images, settings_in
 from unstir.metrics.likelihood import Protocol, split_likelihood
-from unstir.metrics.plan import PAIRS, SAMPLES, pair_figures
+from unstir.metrics.plan import PAIRS, SAMPLES, pair_figures, paired
 from unstir.metrics.scores import save_scores
 from unstir.pictures.contact import describe
 from unstir.pictures.grid import read
@@ -394,7 +394,8 @@ def test_samples_of_the_truth_have_the_error_that_their_spread_predicts(scale):
     real, conditions = like_it(1, 15), SimpleNamespace(is_image=True, rows_of=lambda *_: torch.zeros(PAIRS, 1, 4, 4))
     store = SimpleNamespace(count=lambda _: PAIRS, images=lambda _: real, shape=(1, 4, 4), scale=scale)
     right, narrow = (
-        pair_figures(Made(SimpleNamespace(conditions=conditions), like_it(SAMPLES, std)), store) for std in (15, 5)
+        pair_figures(*paired(Made(SimpleNamespace(conditions=conditions), like_it(SAMPLES, std)), store), store)
+        for std in (15, 5)
     )
     error, spread = right["pairs/error"], right["pairs/spread"]
     assert abs(error.value - (1 + 1 / SAMPLES) * (15 / 127.5) ** 2) < 4 * error.error

@@ -33,9 +33,9 @@ def run(quick, store, shared):
 
     def make(folder):
         made = train(store, folder / "first")
-        plans = planned(made, store, num=24, seeds=2, networks=networks_for(store))
-        measure(plans.all)
-        time_samplers(made, plans)
+        by_step, by_chain = planned(made, store, num=24, seeds=2, networks=networks_for(store))
+        measure([*by_step, *by_chain])
+        time_samplers(made, [by_step[-1], *by_chain])
         page.write(made, store, made.path / "report.html")
 
     return Run.open(shared("reported-first", make) / "first")
@@ -47,7 +47,7 @@ def other(quick, store, shared):
 
     def make(folder):
         made = train(store, folder / "second", train__lr=1e-3)
-        measure(planned(made, store, num=24, seeds=2, networks=networks_for(store)).by_step)
+        measure(planned(made, store, num=24, seeds=2, networks=networks_for(store))[0])
 
     return Run.open(shared("reported-second", make) / "second")
 

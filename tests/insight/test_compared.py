@@ -62,7 +62,7 @@ def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(ru
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")
     assert compared.same_protocol([run, unlike])[0] == []
-    judge(planned(unlike, store, num=20, seeds=2, networks=networks_for(store)).by_step[-1])
+    judge(planned(unlike, store, num=20, seeds=2, networks=networks_for(store))[0][-1])
     alike, reasons = compared.same_protocol([run, unlike])
     assert alike == [] and "20 and 24" in reasons[0]
     compared.write([run, unlike], [store, store], tmp_path / "page.html")

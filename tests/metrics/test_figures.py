@@ -10,6 +10,7 @@ import torch
 
 from refusals import mistake, refusing
 from unstir.data import pack
+from unstir.insight.write import write_images_report
 from unstir.metrics import feature_figures
 from unstir.metrics import figures as module
 from unstir.metrics.distances import halves, infinite_fd, kid, moments, standard_error
@@ -261,6 +262,13 @@ def test_features_of_ones_own_are_given_the_missing_values(store):
         evaluate_images(made, store, request, networks=[Extractor("flat", flat)])
     filled = Extractor("filled", lambda images: flat(images.nan_to_num(7.0)))
     assert "filled/fd" in evaluate_images(made, store, request, networks=[filled])[0].figures
+
+
+def test_images_of_values_have_a_page(store, tmp_path):
+    np.save(tmp_path / "made.npy", np.nan_to_num(values(30, 1)))
+    request = EvaluationRequest(store=store.path, memorisation=False)
+    (page,) = write_images_report([tmp_path / "made.npy"], request)
+    assert "FD-pca sees no more than its features" in page.read_text(encoding="utf-8")
 
 
 def test_inception_is_refused_before_any_image_is_read(store, monkeypatch):

@@ -20,7 +20,7 @@ from unstir.generate.folder import save_images
 from unstir.metrics import plan as module
 from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import SHARES, find, saved
-from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of, read
+from unstir.metrics.images import AS_GIVEN, Images, Like, images_of, label_of, read
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import to_picture
 from unstir.runs.run import Run
@@ -308,7 +308,7 @@ def test_a_second_array_is_the_classes_by_the_stores_numbers(tmp_path, store, lo
     said = [f"{path} has classes that {store.path} has not (10): its images are judged as of no class"] * 2
     assert logged == (said if labels.max() > 9 else [])
     logged.clear()
-    read(path, store, by_class=False)  # where --label says the class
+    read(path, Like(store.path, store.shape, (), store.scale))  # where --label says the class
     assert logged == []
 
 

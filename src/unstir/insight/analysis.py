@@ -33,8 +33,7 @@ def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
 def summary(statements: Sequence[Statement]) -> list[Statement]:
     """Three statements: how good the samples are, what else is worst or else surest, and what to try next.
 
-    A bad one goes before a good one, and of equal ones the first in the order of the page or, for the second, of
-    `SECOND`; fewer where there are not so many.
+    A bad one goes before a good one, and of equal ones the first on the page or, for the second, in `SECOND`.
     """
     measured = [it for it in statements if it.verdict != "missing"]
     of_topic = {topic: [it for it in measured if it.topic == topic] for topic in ("quality", *SECOND, "next")}
@@ -44,10 +43,10 @@ def summary(statements: Sequence[Statement]) -> list[Statement]:
 
 
 def limitations(facts: Facts) -> list[str]:
-    """What the figures of this page cannot show, from what they were made of."""
+    """What the figures of this page cannot show."""
     texts = [
-        "One training run is shown: another seed of training would give other figures, by more than their errors say.",
-        "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
+        "One training run is shown: another seed would give other figures, by more than their errors say.",
+        "Samples are the first of a fixed seed and not chosen, except for the worst ones.",
     ]
     if facts.run.conditions is not None:
         texts.append("Samples, losses and bounds are given the condition of held-out images, and say nothing without.")
@@ -72,9 +71,10 @@ def limits_of(last: Evaluation) -> list[str]:
 
 FEATURES = {
     FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
-    "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
-    "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
-    "": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "classifier/": "sees what tells the classes of this data apart and may miss the rest, such as faint noise. It is "
+    "no FID and compares with no published figure.",
+    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "": "sees no more than its features do.",
 }
 """What the features of a figure see and do not see, by how its key begins."""
 

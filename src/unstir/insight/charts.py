@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
 
-BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart in shares of the width
-WIDTH, HEIGHT = 4.4, 2.9  # inches: so narrow a chart is as wide as a telephone, where its labels are still read
+BESIDE = 0.02  # how far apart samplers of equally many calls stand, in shares of the width
+WIDTH, HEIGHT = 4.4, 2.9  # inches: as wide as a telephone, where labels are still read
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -77,7 +77,7 @@ def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
 
 def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
     parts = curves(facts), losses(facts), loss_by_time(facts), quality(facts), calls(facts), forward(facts)
-    figures = {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
+    figures = {chart.name: chart.figure for part in parts for chart in part}
     return figures | ({} if facts.bound is None else {"likelihood": drawn({"held_out": facts.bound})})
 
 
@@ -106,11 +106,11 @@ def curve(runs: Sequence[tuple[str, Lines]], key: str, title: str) -> Chart:
     with style():
         axes = _axes(title)
         draw_metric(axes, [(_plain(name), lines) for name, lines in runs], key)
-        return _chart(axes, f"fig-{key}", f"{title} by images seen in training")
+        return _chart(axes, key, f"{title} by images seen in training")
 
 
 def losses(facts: Facts) -> list[Chart]:
-    """Loss and bits per dimension of fixed training and held-out images by images seen, with error bars."""
+    """Loss and bits per dimension of fixed training and held-out images by images seen."""
     lines = [line for line in facts.held_out if line["step"] > 0]
     if len(lines) < 2:
         return []
@@ -119,7 +119,7 @@ def losses(facts: Facts) -> list[Chart]:
 
 
 def loss_by_time(facts: Facts) -> list[Chart]:
-    """Loss by timestep at a few steps, of held-out images where there are any; the newest in another colour."""
+    """Loss by timestep at a few steps, of held-out images where there are any."""
     lines = [line for line in facts.held_out if line["step"] > 0]
     there = any(line.get("held_out") or line.get("train") for line in lines)
     return [_of_log(lines, "loss-by-time", draw_by_time)] if there else []
@@ -129,17 +129,17 @@ def _of_log(lines: Lines, name: str, draw: Callable[["Axes", Lines], None]) -> C
     with style():
         axes = _axes("")
         draw(axes, lines)
-        return _chart(axes, f"fig-{name}", f"{axes.get_title()}, with error bars")
+        return _chart(axes, name, f"{axes.get_title()}, with error bars")
 
 
 def quality(facts: Facts) -> list[Chart]:
-    """The main distance, and precision and recall, by images seen in training, with error bars and real images'."""
+    """The main distance, and precision and recall, by images seen in training."""
     if facts.last is None or len(facts.by_step) < 2:
         return []
     key, main = facts.last.main_key, facts.last.main()
     points = by_value((item.images, item.figures[key]) for item in facts.by_step)
     label = f"{main.name} of samples by images seen in training, with error bars"
-    distance = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
+    distance = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "quality", label, main)
     return distance + _precision_and_recall(facts.by_step)
 
 
@@ -158,7 +158,7 @@ def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[Chart]:
                 axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
         axes.set_ylim(-0.03, 1.03)
         images_axis(axes, min((item.images for item in by_step if item.images), default=0))
-        return [_chart(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
+        return [_chart(axes, "precision", "Precision and recall by images seen in training, with error bars")]
 
 
 def calls(facts: Facts) -> list[Chart]:
@@ -170,23 +170,23 @@ def calls(facts: Facts) -> list[Chart]:
     for item in facts.by_chain:
         at.setdefault(item.protocol["calls"], []).append(item)
     ticks = sorted(at)
+    aside = max(ticks[-1] / ticks[0], 2) ** BESIDE
     with style():
         axes = _axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(title(item.protocol) for item in facts.by_chain):
             points = [
-                (calls, place - (len(at[calls]) - 1) / 2, item.figures[key])
+                (calls * aside ** (place - (len(at[calls]) - 1) / 2), item.figures[key])
                 for calls in ticks
                 for place, item in enumerate(at[calls])
                 if title(item.protocol) == name
             ]
-            width = max(ticks[-1] / ticks[0], 2)
-            bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in points), name)
+            bars(axes, by_value(points), name)
         _bounds(axes, main, ceiling=False)
         log_axis(axes, "y")
         log_axis(axes, "x")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
-        return [_chart(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
+        return [_chart(axes, "calls", f"{main.name} by network calls, one line per sampler")]
 
 
 def forward(facts: Facts) -> list[Chart]:
@@ -201,8 +201,8 @@ def forward(facts: Facts) -> list[Chart]:
         ratio.plot(seen, [schedule.log_snr(t) for t in seen], marker="")
         ratio.axhline(0, linewidth=0.8, linestyle=":", color=INK)
         return [
-            _chart(signal, "fig-signal", "Share of signal by timestep"),
-            _chart(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
+            _chart(signal, "signal", "Share of signal by timestep"),
+            _chart(ratio, "snr", "Log signal-to-noise ratio by timestep"),
         ]
 
 

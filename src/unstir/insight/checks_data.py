@@ -14,21 +14,21 @@ from unstir.insight.image_stats import ImageStats
 from unstir.runs.config import Config
 from unstir.significance import LEVEL
 
-# Thresholds; docs/doctor.md has what the data sets here measure.
+# Thresholds; docs/doctor.md explains them.
 SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
 OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
 
 
 def _again(facts: Facts) -> str:
-    return f"pack it again from {facts.run.config.data.source}, and begin a new run"
+    return f"pack it again from {facts.config.data.source}, and begin a new run"
 
 
 @check("store")
 def _store(facts: Facts) -> Iterator[Finding]:
     if facts.store_problem:
-        data = facts.run.config.data
-        remedy = f"""put it back, name its folder as `store`, or correct data.store in config.toml; else delete what is
-            left of {data.store}, and `unstir train out=RUN` packs {data.source} again"""
+        data = facts.config.data
+        remedy = "put it back, name its folder as `store`, or correct data.store in config.toml; else delete what is "
+        remedy += f"left of {data.store}, and `unstir train out=RUN` packs {data.source} again"
         says = "the data cannot be used" if facts.store is None else "the data has changed"
         severity: Severity = "warning" if facts.finished and facts.store is None else "problem"
         yield Finding(severity, facts.store_problem, remedy, 1.0, 0.0, says=says)
@@ -37,9 +37,9 @@ def _store(facts: Facts) -> Iterator[Finding]:
 @check("value-range")
 def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     width, says = images.most - images.least, weakness(images.least, images.most, images.std)
-    evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
-        deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
-    spread = "give `data.scale`, the values that become -1 and 1" if facts.run.data.scale.is_float else SPREAD
+    values = f"values lie in {images.least}..{images.most} of 0..255, with a deviation of {images.std:.3f} in [-1, 1]"
+    evidence = f"{values}; a width of at least {NARROW} and a deviation of {FAINT} are usual"
+    spread = "give `data.scale`, the values that become -1 and 1" if facts.data.scale.is_float else SPREAD
     remedy = f"{spread}; {_again(facts)}"
     if says:
         narrow = width < NARROW
@@ -61,14 +61,14 @@ def _of_share(
 
 @check("copies", "images are in the data more than once")
 def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    which = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
+    which = "training images equal an earlier one, byte for byte"
     remedy = f"take the copies out of the source; {_again(facts)}"
     yield from _of_share((images.copies, images.num), (0.01, 0.1), which, remedy)
 
 
 @check("leak", "held-out images are trained on")
 def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    which = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
+    which = "held-out images are in the training split, byte for byte"
     remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
     yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), which, remedy)
 
@@ -84,7 +84,6 @@ def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
 
 @check("classes", "classes are of very unequal size")
 def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
-    """Where nearly all images are of one class, the others are seen too seldom to be learned."""
     labels = store.labels("train")
     if labels is None or not len(labels):
         return
@@ -93,15 +92,15 @@ def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
     counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
     least, most, total = min(counts), max(counts), sum(counts)
     smallest, largest = (store.classes[counts.index(count)] for count in (least, most))
-    labelled = facts.run.config.model.num_classes
+    labelled = facts.config.model.num_classes
     if len(counts) > 1 and most > ONE_CLASS * total:
         share, says = most / total, "nearly all images are of one class"
         evidence = f"{largest} has {most} of {total} training images ({share:.1%}); at most {ONE_CLASS:.0%} is usual"
         remedy = f"add images of the other classes, or take {largest} alone as the data; {_again(facts)}"
         yield Finding("problem", evidence, remedy, share, ONE_CLASS, says=says)
     elif most > UNEQUAL * least or (labelled and least < SMALLEST_CLASS):
-        evidence = f"""{smallest} has {least} training images, {largest} {most}; up to {UNEQUAL:g} times as many, and
-            {SMALLEST_CLASS} or more of each, are usual"""
+        usual = f"{SMALLEST_CLASS} or more, and up to {UNEQUAL:g} times as many, are usual"
+        evidence = f"{smallest} has {least} training images, {largest} {most}; {usual}"
         remedy = f"add images of {smallest} or leave the class out; {_again(facts)}"
         yield Finding("warning" if labelled else "note", evidence, remedy, most / max(least, 1), UNEQUAL)
 
@@ -111,15 +110,14 @@ def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     result = rise(facts.measured)
     if result is None or not result.over_fits:
         return
-    of, step, before = result.held_out, result.lowest.step, result.lowest.loss
+    of, more, step, before = result.held_out, result.more, result.lowest.step, result.lowest.loss
     needed = math.sqrt(LEVEL**2 + 2 * math.log(result.choices))  # errors that decide the largest of so many effects
-    evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
-        standard errors); that of training images changed by {result.train.value:+.4f}, which is {result.more.value:.4f}
-        less ({result.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
-    remedy = f"""sample from step {step} (`checkpoint={step}`, or the nearest saved); in a new run
-        {more_images(facts.run.config)}"""
+    rose = f"rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f} standard errors)"
+    less = f"changed by {result.train.value:+.4f}, {more.value:.4f} less ({more.errors:.0f} standard errors)"
+    evidence = f"since step {step} the held-out loss {rose}; that of training images {less}; {needed:.2g} errors decide"
+    remedy = f"sample from step {step} (`checkpoint={step}`, or the nearest); in a new run {more_images(facts.config)}"
     severity: Severity = "problem" if of.value > OVERFIT * before else "warning"
-    yield Finding(severity, evidence, remedy, min(of.errors, result.more.errors), needed)
+    yield Finding(severity, evidence, remedy, min(of.errors, more.errors), needed)
 
 
 def more_images(config: Config) -> str:

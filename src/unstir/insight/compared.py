@@ -26,9 +26,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
     alike, reasons = same_protocol(runs)
     protocol = alike[0].protocol if alike else None
-    facts = [
-        gather(run.path, store=store, samples=False, protocol=protocol) for run, store in zip(runs, stores, strict=True)
-    ]
+    pairs = zip(runs, stores, strict=True)
+    facts = [gather(run.path, store=store, samples=False, protocol=protocol) for run, store in pairs]
     names, steps = [it.name for it in facts], [it.step for it in facts]
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]
@@ -46,7 +45,6 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "summary": _summary(of_figures, alike, differing),
         "alike": alike,
         "reasons": reasons,
-        "meaning": tables.MEANING,
         "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
         "trainings": tables.trainings(settings, keys) if len(settings) < len(facts) else [],
@@ -54,13 +52,13 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "cost": _cost(facts),
         "settings": differing,
         "curves": [charts.curve(metrics, "loss", "training loss")] if any(it.lines for it in facts) else [],
-        "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
+        "held_out": charts.by_images(losses, "held-out loss, sampling weights", "all-held-out"),
         "real": _real(facts),
         "runs": named,
     }
     key, main = (alike[0].main_key, alike[0].main().name) if alike else ("", "")
     series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named if alike}
-    shown["quality"] = charts.by_images(series, main, "fig-all-quality")
+    shown["quality"] = charts.by_images(series, main, "all-quality")
     write_page(path, "comparison.html", shown)
     return facts
 
@@ -149,7 +147,6 @@ def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
 
 
 def _reason(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> str:
-    """Why no figures of a run compare with ``like``; "" where some do."""
     if not evaluations:
         return f"{run.path} was not evaluated."
     differences = min((unlike(it.protocol, like.protocol) for it in evaluations), key=len)

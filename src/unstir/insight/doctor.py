@@ -1,7 +1,4 @@
-"""What may be wrong with a run: checks of its losses, weights, images, files, logs and settings, and all in a table.
-
-docs/doctor.md explains the thresholds.
-"""
+"""What may be wrong with a run: checks of its losses, weights, images, files, logs and settings, and all in a table."""
 
 import math
 import re
@@ -29,16 +26,15 @@ from unstir.runs.lines import NAMES, cut, seconds_left
 from unstir.runs.timetable import snapshots
 from unstir.significance import Estimate, difference, two_sample
 
-# Thresholds; docs/doctor.md has what trained runs measure.
+# Thresholds; docs/doctor.md explains them.
 RISE = 1.15  # the last quarter of the lines over the best
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
-PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
-ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
+PEAK = 1.3  # times the error of an output of 0, which is exceeded where the rate is too high
+ENOUGH_IMAGES = 20_000  # seen; with fewer a run that goes on is not judged
 BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
 ALIKE = 0.5  # of the data's variance between images
 
-# Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
-HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well; CIFAR-10 takes 2e-4 to 1.5e-3
+HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # learning rates that trained digits well
 STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest
 
 
@@ -86,10 +82,10 @@ def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     if skipped or without:
         share = max(skipped / max(last["step"], 1), without / len(lines))
         severe = share > 0.01 or not is_number(last["loss"])
-        evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
-            loss; none should"""
+        steps = f"{skipped} of {last['step']} steps were skipped"
+        evidence = f"{steps} and {without} of {len(lines)} lines have no finite loss; none should"
         severity: Severity = "problem" if severe else "warning"
-        yield Finding(severity, evidence, lower_rate(facts.run.config), share, 0.0)
+        yield Finding(severity, evidence, lower_rate(facts.config), share, 0.0)
 
 
 @check("loss-rises", "the loss rises", of_training=True)
@@ -97,10 +93,8 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
     rise = difference(min(quarters[:-1]), quarters[-1], 3) if quarters else None
     if rise and rise.value > math.log(RISE) and (rise.decided or not rise.error):  # lines may not scatter at all
-        evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at
-            most {RISE} is usual"""
-        remedy = f"""{lower_rate(facts.run.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of
-            this one"""
+        evidence = f"its last quarter is {times(math.exp(rise.value))} the best quarter; at most {RISE} is usual"
+        remedy = f"{lower_rate(facts.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of this run"
         yield Finding("problem", evidence, remedy, math.exp(rise.value), RISE)
 
 
@@ -109,9 +103,9 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     last = last_stretch(facts.measured)
     if not facts.finished or last is None or not last.gains:
         return
-    evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
-        {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
-        of the images; less than {STEEP:.0%} is usual"""
+    by = f"{last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), {last.rate:.0%} for each doubling of these"
+    span = f"from {last.before.images} to {last.after.images} training images"
+    evidence = f"{span} the held-out loss fell by {by}; less than {STEEP:.0%} is usual"
     if last.steep:
         yield Finding("warning", evidence, longer(facts), last.rate, STEEP)
     elif any(it.name == "excess" and it.verdict == "bad" for it in quality(facts)):
@@ -121,18 +115,15 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
     errors = [error for line in lines if is_number(error := line["mse" if "mse" in line else "loss"])]
     seen = lines[-1]["step"] * facts.config.train.batch_size
     if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
         return
     ended, limit = fmean(errors[-3:]), learns_nothing(facts.run, images.mean, images.std)
     peak, untrained = max(errors), outputs_nothing(facts.run, images.mean, images.std)
-    evidence = f"""after {seen} images the squared error is {ended:.3g}; the data's mean and variance alone give
-        {limit:.3g}"""
+    evidence = f"after {seen} images the squared error is {ended:.3g}; the data's mean and variance give {limit:.3g}"
     if ended > limit and peak > PEAK * untrained:
-        evidence += f"""; it reached {peak:.3g}, where an untrained network has {untrained:.3g}, and at most {PEAK:g}
-            times that is usual"""
+        evidence += f"; it reached {peak:.3g}; at most {PEAK:g} times {untrained:.3g}, that of no training, is usual"
         says = "training diverged, for the learning rate is too high"
         yield Finding("problem", evidence, lower_rate(facts.config), peak / untrained, PEAK, says=says)
     elif ended > limit:
@@ -157,10 +148,10 @@ def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"
     gap = abs(result.value)
     if gap > most and (result.decided or not result.error):
-        evidence = f"""the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
-            255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
-        remedy = """train for longer; a linear schedule of few steps keeps signal at t = T: use
-            `diffusion.schedule=cosine` or a T of 1000 in a new run"""
+        means = f"the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of 255"
+        evidence = f"{means} ({sure}; {samples.chain}); at most {most:.1f} is usual"
+        remedy = "train for longer; a linear schedule of few steps keeps signal at t = T: use "
+        remedy += "`diffusion.schedule=cosine` or a T of 1000 in a new run"
         says = f"samples are {'lighter' if result.value > 0 else 'darker'} than the data"
         yield _finding(facts, evidence, remedy, gap, most, says)
 
@@ -170,10 +161,8 @@ def _collapse(facts: Facts, samples: Samples) -> Iterator[Finding]:
     drawn, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
     ratio = drawn / real if real else math.inf
     if not ratio >= ALIKE:
-        evidence = f"""the variance between images is {ratio:.2f} of the data's ({samples.chain}); at least {ALIKE} is
-            usual"""
-        remedy = """if the loss is low, look for copies in the data; else train for longer or, in a new run, with a
-            lower learning rate"""
+        evidence = f"they vary by {ratio:.2f} of the data's variance ({samples.chain}); at least {ALIKE} is usual"
+        remedy = "if the loss is low, look for copies in the data; else train longer, or anew at a lower learning rate"
         yield _finding(facts, evidence, remedy, ratio, ALIKE)
 
 
@@ -212,8 +201,8 @@ def _logs(facts: Facts) -> Iterator[Finding]:
     broken = [log for log in logs.values() if log.damaged]
     if broken:
         num = sum(len(log.damaged) for log in broken)
-        evidence = f"""{num} of {num + sum(len(log.lines) for log in broken)}:
-            {"; ".join(log.problem for log in broken)}; none should be, and they are left out of every figure"""
+        what = "; ".join(log.problem for log in broken)
+        evidence = f"{num} of {num + sum(len(log.lines) for log in broken)}: {what}; they are left out of every figure"
         remedy = "restore the file from a copy, or go on without them: `unstir train out=RUN` keeps a copy"
         yield Finding("problem", evidence, remedy, num, 0)
     elif facts.loaded and (missing := cut(logs, facts.loaded)):
@@ -282,7 +271,7 @@ def examine(facts: Facts) -> Report:
 
 
 def _why_not(check: Check, facts: Facts) -> str:
-    """Why a check cannot be made of a run of this kind, or of what is there; an empty string where it can."""
+    """Why a check cannot be made of this run; "" where it can."""
     if not facts.config.kind.trained_here and check.of_training:
         return "the run was imported, and trained elsewhere"
     if facts.config.kind.has_teacher and check.single_times:

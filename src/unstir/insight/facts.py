@@ -1,7 +1,4 @@
-"""What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of.
-
-The losses of held-out and training images say whether a longer run would lower them, and whether it over-fits.
-"""
+"""What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +25,7 @@ from unstir.significance import Effect, paired, two_sample
 Line = dict[str, Any]  # of a log
 Lines = tuple[Line, ...]
 
-WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
+WORTH = 0.01  # a change of less than this share of the loss is not worth acting on
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
 
 
@@ -53,12 +50,6 @@ def measurement(line: Line) -> Measurement | None:
     if len(train) == 1 or len(held_out) < 2 or not all(map(math.isfinite, train + held_out)):
         return None
     return Measurement(line["step"], line["images"], (line.get("times"), len(train), len(held_out)), train, held_out)
-
-
-def alike(lines: Lines) -> list[Measurement]:
-    """The lines with losses that can be compared with the last of them, by rising step."""
-    result = [item for line in lines if (item := measurement(line))]
-    return [item for item in result if item.of == result[-1].of]
 
 
 @dataclass(frozen=True)
@@ -141,8 +132,7 @@ MISSING = {
     "lines": "no line in metrics.jsonl yet",
     "held_out": "no line in held_out.jsonl",
     "loaded": "no saved weights that are whole",
-    "store": "the data is not there",
-    "images": "the data is not there",
+    **dict.fromkeys(("store", "images"), "the data is not there"),
 }
 """Why a part of the facts is None or empty. Samples have several reasons: `Facts.unmeasured`."""
 
@@ -191,12 +181,11 @@ def chain_key(sampler: str, calls: int) -> str:
 class Facts:
     """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
 
-    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``samples`` are
-    drawn for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are evaluations of several saved steps
-    by one protocol, by rising step; ``by_chain`` those of the last of these steps by several samplers and calls, alike
-    in everything else. ``bound`` is what `unstir likelihood` wrote of held-out images; ``speed`` is how long samplers
-    take. ``left_out`` names the files of figures that are damaged or of other weights than the run's.
+    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``loaded`` is the newest of ``files``
+    that is whole, ``images`` are the statistics of the ``store``. ``samples`` are drawn for the doctor; ``unmeasured``
+    says why they are missing. ``by_step`` are evaluations of several saved steps by one protocol, by rising step;
+    ``by_chain`` those of the last of these steps by several samplers and calls, alike in everything else. ``bound`` is
+    of held-out images. ``left_out`` names files of figures that are damaged or of other weights than the run's.
     """
 
     run: Run
@@ -234,9 +223,8 @@ class Facts:
     @property
     def step(self) -> int:
         """The step that the run stands at: the highest of its last logged line and its saved files that are whole."""
-        return max(
-            [*(it["step"] for it in self.lines[-1:]), *(it.step for it in self.files if not it.problem)], default=0
-        )
+        saved = [file.step for file in self.files if not file.problem]
+        return max([*(line["step"] for line in self.lines[-1:]), *saved], default=0)
 
     @property
     def finished(self) -> bool:
@@ -263,10 +251,11 @@ class Facts:
     @cached_property
     def measured(self) -> list[Measurement]:
         """The held-out losses that can be compared with the last, by rising step."""
-        return alike(self.held_out)
+        result = [item for line in self.held_out if (item := measurement(line))]
+        return [item for item in result if item.of == result[-1].of]
 
     def why_not(self, part: str) -> str:
-        """Why a part is None or empty; an empty string where it is there."""
+        """Why a part is None or empty; "" where it is there."""
         return MISSING.get(part, self.unmeasured) if getattr(self, part) in (None, ()) else ""
 
 

@@ -1,7 +1,6 @@
 """What a check is, what it finds, and which finding explains which, so that a cause has one remedy."""
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -25,8 +24,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "not-learned": ("still-falling",),
     "still-falling": OF_SAMPLES,
 }
-"""What each finding explains, and with it all that these explain, where both are present; the first such cause counts.
-"""
+"""What each finding explains, and with it all that these explain; the first cause that is present counts."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,7 @@ class Check:
     def run(self, facts: Facts) -> list[Finding]:
         """What is wrong: at most one finding. Every part of ``facts`` that the check needs must be there."""
         findings = self.find(facts, *(getattr(facts, part) for part in self.needs))
-        named = [replace(it, check=self.name, says=it.says or self.says) for it in findings]
-        return [replace(it, evidence=_unwrapped(it.evidence), remedy=_unwrapped(it.remedy)) for it in named]
-
-
-def _unwrapped(text: str) -> str:
-    return re.sub(r"\n {8,}", " ", text)
+        return [replace(it, check=self.name, says=it.says or self.says) for it in findings]
 
 
 def check(

@@ -31,8 +31,9 @@ from unstir.runs.timetable import foreign_grids
 
 SPEED = "speed.json"
 FOREIGN = "is of weights that are not the run's"
-MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
+MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations
 REAL_IMAGES = 2048
+Group = tuple[Evaluation, ...]
 APART = "sampler", "steps", "calls", "spacing", "times", *OPTIONS  # what differs in the plot of calls
 
 
@@ -45,7 +46,7 @@ def gather(
 ) -> Facts:
     """The facts of the run in folder ``path``.
 
-    ``store`` is its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
+    ``store`` is its packed data where that has moved; without ``samples`` no image is drawn.
     Of its evaluations those that compare are taken: by ``protocol``, else the most of them. Raises UserError where
     there is no run, or where ``store`` is named and is no store.
     """
@@ -69,8 +70,6 @@ def gather(
         unmeasured=NO_SAMPLES,
         **_figures(run, protocol),
     )
-    if samples and loaded is not None and _refusal(check_same, run, loaded):
-        return replace(facts, unmeasured="the weights were trained with other settings or other data")
     return with_samples(facts) if samples else facts
 
 
@@ -85,7 +84,6 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
-    """What a check says that raises UserError; an empty string where it raises none."""
     try:
         check(*args)
     except UserError as error:
@@ -119,10 +117,7 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
         for done, (step, path, kind) in enumerate(listed, start=1):
             try:
                 loaded, problem = checkpoint.load(path), ""
-                if loaded.kind != kind:
-                    problem = f"{path} is a {loaded.kind} file where {kind} ones are kept"
-                else:
-                    newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
+                newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
             except (UserError, FileNotFoundError) as error:
                 if not path.exists() and not path.is_symlink():  # training removes files as it saves new ones
                     return _files(run)
@@ -132,14 +127,12 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     return tuple(files), next(iter(newest), None)
 
 
-def _comparable(
-    evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
-) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+def _comparable(evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None) -> tuple[Group, Group]:
     """Evaluations by one ``protocol``, by default the commonest: of several steps, of the last by several chains."""
     newest = max((item.step for item in evaluations), default=0)
     last = [item for item in evaluations if item.step == newest]
 
-    def group(of: Evaluation) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+    def group(of: Evaluation) -> tuple[Group, Group]:
         by_step = tuple(item for item in evaluations if not unlike(of.protocol, item.protocol))
         return by_step, tuple(item for item in last if not unlike(of.protocol, item.protocol, APART))
 
@@ -152,12 +145,11 @@ def _comparable(
 
 def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run's own weights, by rising step, and what is wrong with the other files of them."""
-    mine, whole = own(run), {it.name() for it in saved(run)}
-    others = {path: path.stem in whole for path in sorted((run.path / FOLDER).glob("*.json"))}
-    for item in mine:
-        others.pop(run.path / FOLDER / f"{item.name()}.json", None)
+    mine = own(run)
+    whole, known = ({it.name() for it in items} for items in (saved(run), mine))
+    others = [path for path in sorted((run.path / FOLDER).glob("*.json")) if path.stem not in known]
     pairs = [pairs_file(run, item) for item in mine if not is_of(pairs_file(run, item), weights=item.weights)]
-    wrong = [f"{path} {FOREIGN if is_whole else DAMAGED}" for path, is_whole in others.items()]
+    wrong = [f"{path} {FOREIGN if path.stem in whole else DAMAGED}" for path in others]
     return mine, [*wrong, *(f"{path} {FOREIGN}" for path in pairs)]
 
 
@@ -172,15 +164,15 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
         else:
             wrong.append(f"{path} {FOREIGN}")
 
-    def rank(bound: Likelihood) -> tuple[bool, int, bool, bool, bool, int]:
-        how = bound.protocol
-        usual = how["split"] == "held_out" and how["step"] >= since and how.get("clip") is True
-        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") not in ("small", "optimal")
-        best = how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
-        return usual, how["step"], how.get("ema") is True, *best
+    def is_usual(how: Mapping[str, Any]) -> bool:
+        usual = how.get("clip") is True and how.get("variance") not in ("small", "optimal")
+        return usual and isinstance(how["ema"], bool) and bool(how["split"] == "held_out" and how["step"] >= since)
 
-    best = max(bounds, key=rank, default=None)
-    return best if best is not None and rank(best)[0] else None, wrong
+    def rank(bound: Likelihood) -> tuple[int, bool, bool, bool, int]:
+        how = bound.protocol
+        return how["step"], how["ema"], how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
+
+    return max((it for it in bounds if is_usual(it.protocol)), key=rank, default=None), wrong
 
 
 def read_speed(run: Run) -> Speed | None:
@@ -193,9 +185,11 @@ def read_speed(run: Run) -> Speed | None:
 
 
 def with_samples(facts: Facts) -> Facts:
-    """The facts with samples, where there are weights, and data that fits them."""
+    """The facts with samples, where there are weights of the run, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
-    if store is None:
+    if facts.settings_problem:
+        reason = "the weights were trained with other settings or other data"
+    elif store is None:
         reason = MISSING["store"]
     elif store.count("train") < 2 or store.shape != run.data.shape:
         reason = "the data does not fit the run"

@@ -39,8 +39,8 @@ class ImageStats:
 def image_stats(store: Store) -> ImageStats:
     """The `ImageStats` of all images of ``store``.
 
-    Equal images are found by a 64-bit hash of their bytes, so that memory holds 8 bytes per image; two of ten million
-    others have the same one with a probability of 3e-6.
+    Equal images are found by a 64-bit hash of their bytes, which any two of ten million others share with a probability
+    of 3e-6.
     """
     size = math.prod(store.shape)
     num, held_out = (store.count(split) for split in SPLITS)
@@ -99,7 +99,5 @@ def _logged_mean(run: Run, errors: Tensor) -> float:
 
 def _squares(run: Run) -> tuple[Tensor, Tensor]:
     """alpha_t^2 and sigma_t^2 at t = 1..T, float64."""
-    schedule = build.schedule(run.config.diffusion)
-    of_times = ([of(t) for t in range(1, schedule.T + 1)] for of in (schedule.abar, schedule.sigma))
-    abar, sigma = (torch.tensor(of, dtype=torch.float64) for of in of_times)
-    return abar, sigma.square()
+    log_abar = build.schedule(run.config.diffusion).log_abar[1:]
+    return log_abar.exp(), -log_abar.expm1()

@@ -67,11 +67,10 @@ def write(
 
 
 def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dict[str, Any]:
-    """What a page says: the summary, statements by topic and what is missing, their rule, and what they cannot say."""
+    """What a page says, as its template takes it."""
     missing = "; ".join(it.text for it in statements if it.verdict == "missing")
     measured = [it for it in statements if it.verdict != "missing"]
-    of_topic = {title: [it for it in measured if it.topic == topic] for topic, title in TITLES.items()}
-    topics = [(title, statements) for title, statements in of_topic.items() if statements]
+    topics = [(title, [it for it in measured if it.topic == topic]) for topic, title in TITLES.items()]
     texts = {"rule": MULTIPLICITY, "topics": topics, "missing": missing, "limitations": limitations}
     return {"summary": summary(statements), **texts}
 
@@ -114,14 +113,13 @@ def of_samples(
 
 def check_files(path: Path, exported: Path | None) -> None:
     """Raise UserError for a page or a file of figures that cannot be written."""
-    files = [("out", path, ".html")]
-    files += [("exported", file, file.suffix) for file in tables.targets(exported)] if exported else []
-    for key, file, suffix in files:
-        if file.suffix.lower() != suffix.lower():
-            raise UserError(key, file, f"must end in {suffix}")
+    if path.suffix.lower() != ".html":
+        raise UserError("out", path, "must end in .html")
+    files = tables.targets(exported) if exported else []
+    for key, file in (("out", path), *(("exported", file) for file in files)):
         check_file(file, key)
-        if content := file.read_bytes() if file.is_file() else b"":
-            is_ours = MADE_BY in content if file == path else tables.is_ours(suffix.lower(), content)
-            if not is_ours:
-                remedy = "delete it, or name another file"
-                raise UserError(key, file, "is there and was not written by unstir report", remedy)
+        content = file.read_bytes() if file.is_file() else b""
+        is_ours = MADE_BY in content if file == path else tables.is_ours(file.suffix.lower(), content)
+        if content and not is_ours:
+            remedy = "delete it, or name another file"
+            raise UserError(key, file, "is there and was not written by unstir report", remedy)

@@ -34,19 +34,18 @@ from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 PAIRS = (
-    "The samples that lie closest to training images, and held-out images, which are no copies; beside each are the "
-    "training images nearest to it, by pixels and by features where there are any. The line gives the least distance "
-    "divided by the mean one to the 50 nearest, which is small of copies, and the distances of the training images"
+    "The samples closest to training images, and held-out images, which are no copies, each beside the training images "
+    "nearest to it, by pixels and by features. The line gives the least distance divided by the mean one to the 50 "
+    "nearest, which is small of copies, and the distances"
 )
 """What the picture of the nearest training images shows (`unstir.metrics.memorisation.picture`)."""
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
-REAL_IMAGES = 64  # at most so many are shown with the samples
-ANIMATED = 16  # images of the animation
-STRIP_IMAGES = 6  # images of the strip
+REAL_IMAGES = 64  # at most so many are shown
+ANIMATED, STRIP_IMAGES = 16, 6  # images of the animation and of the strip
 FORWARD_IMAGES, FORWARD_STAGES = 2, 11
-CLASSES, OF_CLASS = 20, 6  # so many classes are shown at most, with so many real images and samples each
+CLASSES, OF_CLASS = 20, 6  # classes that are shown at most, and images of each
 WORST, COLUMNS = 16, 8
 
 
@@ -61,7 +60,7 @@ class Picture:
 
 
 def encode(image: Image.Image, shows: str) -> Picture:
-    """A picture as lossless WebP, a third smaller than PNG; as PNG where it is too large for WebP."""
+    """A picture as lossless WebP; as PNG where it is too large for WebP."""
     buffer, kind = io.BytesIO(), "webp" if max(image.size) <= WEBP_SIDE else "png"
     how: dict[str, Any] = {"lossless": True, "method": 4} if kind == "webp" else {"optimize": True}
     image.save(buffer, format=kind, **how)
@@ -73,11 +72,11 @@ def from_file(path: Path, shows: str) -> Picture:
     with _opened(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             return Picture(_uri(str(image.format).lower(), path.read_bytes()), image.width, image.height, shows)
-        return encode(image.copy(), shows)
+        return encode(image, shows)
 
 
 def _opened(path: Path) -> Image.Image:
-    """A picture file of the run. Raises UserError where it is damaged: a page shows no wrong picture."""
+    """A picture file of the run. Raises UserError where it is damaged."""
     try:
         with Image.open(path) as image:
             image.verify()  # decoding skips a PNG's checksums
@@ -125,6 +124,12 @@ def real_grid(run: Run, store: Store | None) -> Picture | None:
     count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
     images = real_images(store, run.labels.of(torch.arange(count)), count, "report real", run.config.grids.channels)
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
+
+
+def some(store: Store, images: Tensor, shows: str) -> Picture:
+    """Some images in units of a store, drawn at random."""
+    chosen = randomness.permutation(0, "report real", 0, len(images))[:REAL_IMAGES]
+    return encode(grid(store.scale.shown(images[chosen]), COLUMNS), shows)
 
 
 def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:

@@ -34,9 +34,9 @@ MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "und
 """The verdict on a figure of which `unstir.metrics.figures.verdict` says this."""
 
 MULTIPLICITY = (
-    f"What is stated here is larger than {LEVEL:g} of its standard errors. Where twenty effects are tested, fewer "
-    "than one page in a hundred states one that chance alone made. Whatever is smaller is called undecided. "
-    "Errors (±) are one standard error, those of differences widened where only a few seeds tell them."
+    f"What is stated is larger than {LEVEL:g} of its standard errors: of twenty effects, chance makes one on fewer "
+    "than one page in a hundred. What is smaller is undecided. Errors (±) are one standard error, those of differences "
+    "widened where only a few seeds tell them."
 )
 
 

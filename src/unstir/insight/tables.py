@@ -17,7 +17,7 @@ from unstir.chain import title
 from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key, same_features
-from unstir.insight.statement import brief, count
+from unstir.insight.statement import brief, count, shown
 from unstir.metrics.evaluation import Evaluation, check_alike, of_images, saved
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, in_rows
@@ -31,7 +31,7 @@ from unstir.runs.named import PREFIX, names
 from unstir.runs.run import Run
 from unstir.significance import with_error
 
-STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
+STEM = "figures"  # of the files in a folder
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 
 FIRST, TEX = ("setting", "trainings"), "% by unstir report"
@@ -39,7 +39,7 @@ FIRST, TEX = ("setting", "trainings"), "% by unstir report"
 
 ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
 
-IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest of it stands below, by a number
+IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest stands below
 
 LEARNING = {"train.length", "train.lr_period"}  # may change in a run, and change the weights
 MEANING = "± is the standard deviation over trainings"
@@ -58,7 +58,7 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     if (last := facts.last) is not None:
         main, accuracy = last.main(), last.figures.get("classifier/accuracy")
         floor = "" if main.floor is None else f"real images {main.floor:.3g}"
-        cards.append((main.name, with_error(main.value, main.error), floor))
+        cards.append((main.name, shown(main), floor))
         if accuracy is not None:
             floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
             cards.append(("class accuracy", f"{accuracy.value:.1%}", floor))
@@ -75,13 +75,12 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     timed = {} if facts.speed is None else facts.speed.seconds
-    result = sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol)))
     rows = []
-    for item in result:
+    for item in sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol))):
         seconds = timed.get(chain_key(item.protocol["sampler"], item.protocol["calls"]))
         cost = "" if seconds is None else brief(seconds)
         name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
-        rows.append((name, f"{item.protocol['calls']:,}", with_error(item.main().value, item.main().error), cost))
+        rows.append((name, f"{item.protocol['calls']:,}", shown(item.main()), cost))
     return rows
 
 
@@ -239,9 +238,8 @@ def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> Table:
     records = []
     for setting in found:
         values = itertools.chain(*(setting.values(text) for text in figures))
-        records.append(
-            {FIRST[0]: setting.name, FIRST[1]: len(setting.evaluations), **dict(zip(columns, values, strict=True))}
-        )
+        row = setting.name, len(setting.evaluations), *values
+        records.append(dict(zip((*FIRST, *columns), row, strict=True)))
     notes = f"{MEANING}.", f"{_in_words(found[0].evaluations[0].protocol)}."
     return Table((*FIRST, *names), "l" + "r" * (1 + len(names)), trainings(found, figures), records, notes)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
-from unstir.insight.facts import Facts, Measurement, Reported, grown, last_stretch, more_seeds, same_features
+from unstir.insight.facts import WORTH, Facts, Measurement, Reported, grown, last_stretch, more_seeds, same_features
 from unstir.insight.statement import MARKS, Statement, Topic, Verdict, change, count, percent, sentence, shown, size
 from unstir.metrics.evaluation import Evaluation, describe_classifier, protocol_in_words
 from unstir.metrics.feature_figures import FEWEST
@@ -31,7 +31,7 @@ def quality(facts: Reported) -> Iterator[Statement]:
     yield _excess(last, figure, last.protocol["num"])
     entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
     if entry and not entry["used"] and described:  # the data's own is not trusted: what is used in its place
-        yield state("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
+        yield state("classifier", verdict="neutral", text=sentence(described))
     yield from _against_real(facts, last)
 
 
@@ -160,7 +160,7 @@ def sampling(facts: Facts) -> Iterator[Statement]:
     few_calls, most_calls, too_few = (
         f"{of.protocol['sampler']} with {count(_calls(of), 'call')} ({shown(of.main())})" for of in (chain, most, worse)
     )
-    text = f"Fewer calls do: {few_calls} cannot be distinguished from {most_calls} (the difference is {change(harm)}), "
+    text = f"Fewer calls do: {few_calls} cannot be distinguished from {most_calls} ({change(harm)}), "
     yield state("good", f"{text}but is better than {too_few} by {size(gain)}.", gain)
 
 
@@ -179,9 +179,6 @@ def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
 
 def _calls(chain: Evaluation) -> int:
     return int(chain.protocol["calls"])
-
-
-WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
 
 
 def progress(facts: Facts) -> Iterator[Statement]:

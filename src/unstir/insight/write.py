@@ -5,11 +5,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from unstir import randomness
 from unstir.compare import compare, parse
 from unstir.data import Store
 from unstir.errors import UserError, printable
@@ -24,12 +23,10 @@ from unstir.insight.themes import diversity, memorisation, quality
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call
 from unstir.metrics.evaluate import drawing_seconds, planned_images, plans_of
-from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
 from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS, EvaluationRequest
-from unstir.pictures.grid import grid
 from unstir.progress import counted, counting, sized, waiting
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import environment
@@ -42,23 +39,10 @@ from unstir.train.held_out import catch_up
 logger = logging.getLogger(__name__)
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
-"""What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
+"""What the last step is sampled by too, for the plot of calls against quality."""
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
-SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
-SHOWN, COLUMNS = 64, 8  # images of any program, and of the data beside them
-
-
-class Measuring(NamedTuple):
-    """The plans to be carried out, by step and by chain."""
-
-    by_step: tuple[Plan[Drawn], ...]
-    by_chain: tuple[Plan[Drawn], ...]
-
-    @property
-    def all(self) -> tuple[Plan[Drawn], ...]:
-        """All plans."""
-        return *self.by_step, *self.by_chain
+SECONDS = 10.0  # about so long all samplers together are timed, on a batch at most
 
 
 def write_report(
@@ -82,8 +66,6 @@ def write_report(
     setting; ``charts`` is a folder for each chart, as "png", "svg" or "pdf". ``store`` is the data of the runs where it
     has moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
     """
-    if not paths:
-        raise UserError("", None, "no run was named", "give the folder of one")
     runs = [Run.open(path) for path in paths]
     places = [run.path.resolve() for run in runs]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
@@ -109,9 +91,7 @@ def write_report(
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
-    """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
-    gone. An imported run, which knows no data, has the store named.
-    """
+    """The runs and the data of each: the store named, where it fits, else its own; None, said, where that has gone."""
     given = None if named is None else Store.open(named)
     if given is not None:
         runs = [compared_with(run, given) for run in runs]
@@ -132,21 +112,23 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
 
 
 def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
-    plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
-    chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
-    images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
-    drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
-    logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
+    by_step, by_chain = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
+    plans, last = [*by_step, *by_chain], by_step[-1]
+    chains = counted(len(by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+    drawn = f"{counted(len(by_step), 'saved step')} and {chains}, {last.seeds} x {last.num} images each"
+    logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plans))} to draw those still missing")
     if run.config.kind.trained_here:
         catch_up(run, store)
-    measure(plan.all)
+    measure(plans)
     if timed:
-        time_samplers(run, plan)
-    return plan.by_step[-1].protocol()
+        time_samplers(run, [last, *by_chain])
+    return last.protocol()
 
 
-def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()) -> Measuring:
-    """What a report measures: each kept snapshot by the usual chain, the last by `CHAINS` too; errors as `check`."""
+def planned(
+    run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()
+) -> tuple[list[Plan[Drawn]], list[Plan[Drawn]]]:
+    """What a report measures: each kept snapshot by the usual chain, and the last by `CHAINS`; errors as `check`."""
     run.newest_step()  # says so where none was saved
     kept, snapshots = run.saved_steps(), all_snapshots(run)
     steps = [step for step in kept if step in snapshots] or kept[-1:]
@@ -154,39 +136,34 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, network
     plans = plans_of(run, store, EvaluationRequest(num=num, seeds=seeds), models)
     *earlier, last = (replace(plan, networks=networks) for plan in plans)
     others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, last.images.chain)
-    chains = [chain for chain in others if chain.steps <= models[-1].process.T]
+    drawn = [replace(last.images, chain=chain) for chain in others if chain.steps <= models[-1].process.T]
     by_step = [*(replace(plan, memorisation=False, pairs=False) for plan in earlier), last]
-    by_chain = [
-        replace(last, images=replace(last.images, chain=chain), memorisation=False, pairs=False) for chain in chains
-    ]
+    by_chain = [replace(last, images=images, memorisation=False, pairs=False) for images in drawn]
     for every in (*by_step, *by_chain):
         check(every)
-    return Measuring(tuple(by_step), tuple(by_chain))
+    return by_step, by_chain
 
 
-def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
-    """Carry out plans; what was measured before is taken from the run's folder."""
-    evaluations = []
+def measure(plans: Sequence[Plan[Drawn]]) -> None:
+    """Carry out plans, as far as that was not done before."""
     with counting("evaluating", "evaluations") as count:
         for done, plan in enumerate(plans):
             chain = plan.images.chain
             count(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
-            evaluations.append(judge(plan))
+            judge(plan)
         count(len(plans), len(plans))
-    return evaluations
 
 
-def time_samplers(run: Run, plans: Measuring) -> None:
+def time_samplers(run: Run, plans: Sequence[Plan[Drawn]]) -> None:
     """Time every sampler of the plans into RUN/speed.json; again only on another machine or for others."""
-    last = plans.by_step[-1].images
-    model, job = last.model.unloaded(), last.job(1)
-    machine, schedule = environment(model.device), model.process.schedule
-    chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
-    calls = {chain_key(item.sampler, item.calls(schedule)): item for item in chains}
+    images = plans[0].images
+    model, job = images.model.unloaded(), images.job(1)
+    machine, schedule, chains = environment(model.device), model.process.schedule, [it.images.chain for it in plans]
+    calls = {chain_key(chain.sampler, chain.calls(schedule)): chain for chain in chains}
     known = read_speed(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return
-    whole = seconds_per_call(last) * sum(chain.calls(schedule) for chain in calls.values())
+    whole = seconds_per_call(images) * sum(chain.calls(schedule) for chain in calls.values())
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
     timed = compare(model, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
@@ -200,16 +177,13 @@ def write_images_report(
 ) -> list[Path]:
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
-    It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
-    of files for the figures. Raises UserError, before anything is measured, for what cannot be judged or written.
+    It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` and errors are as in
+    `write_report`.
     """
-    first = images[0] if images else Path()
-    path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
+    path = out or (images[0] / "report.html" if images[0].is_dir() else images[0].with_suffix(".html"))
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
-    store, evaluation = plan.store, judge(plan)
-    data = DataCard.of_store(store)
-    facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
+    facts = ImagesFacts(name=plan.images.name, data=DataCard.of_store(plan.store), last=judge(plan))
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):
         _write(plan, facts, path)
@@ -224,18 +198,13 @@ def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     shown: dict[str, Any] = {
         "facts": facts,
         **in_words(statements, limits_of(last)),
-        "samples": _some(drawn.images, "samples, drawn at random from the images"),
-        "real": _some(store.images("train"), "training images, drawn at random"),
+        "samples": pictures.some(store, drawn.images, "samples, drawn at random from the images"),
+        "real": pictures.some(store, store.images("train"), "training images, drawn at random"),
         **of_samples(store, drawn, last, plan.flip),
         "neighbours": pictures.pairs(store, last),
         "about": _about(plan, store),
     }
     write_page(path, "images.html", shown)
-
-
-def _some(images: torch.Tensor, shows: str) -> pictures.Picture:
-    some = randomness.permutation(0, "report real", 0, len(images))[:SHOWN]
-    return pictures.encode(grid(images[some], COLUMNS), shows)
 
 
 def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:

@@ -2,8 +2,7 @@
 
 A convolution at full size, then one of stride 2 for every halving until 4 to 7 pixels are left, then one more; each
 but the first is followed by GroupNorm, all by SiLU. The first goes without a norm so that brightness and contrast
-remain visible. Features are the means over the last map. A figure compares only with figures of the same weights, which
-`Classifier.hash` names.
+remain visible. Features are the means over the last map.
 """
 
 import dataclasses
@@ -18,20 +17,20 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics.features import BATCH, NOT_KEPT, Components, Network, Outputs, Trust, keep, kept, wrong_images
+from unstir.metrics.features import BATCH, NOT_KEPT, Components, Network, Outputs, Trust, check_images, keep, kept
 from unstir.nn.blocks import GroupNorm
-from unstir.pixels import from_uint8
+from unstir.pixels import PIXELS, from_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # grows whenever the same store would give other weights; a classifier of another version is trained anew
+VERSION = 2  # grows whenever the same store would give other weights
 FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy
-_FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
+_FULL_SIDE = 64  # larger images are seen less often, so that their pixels together stay the same
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
 _RATE, _WARMUP = 6e-3, 0.1
 
@@ -47,9 +46,8 @@ class ConvNet(nn.Module):
             num_halvings, side = num_halvings + 1, (side + 1) // 2
         # channels double as the area falls to a quarter, up to FEATURES: each halving costs about the same
         widths = [max(FEATURES >> (num_halvings - i), _NARROWEST) for i in range(1, num_halvings + 1)]
-        first = widths[0] if num_halvings > 1 else FEATURES // 2
-        layers: list[nn.Module] = [nn.Conv2d(channels, first, 3, padding=1), nn.SiLU()]
-        before = first
+        before = widths[0] if num_halvings > 1 else FEATURES // 2
+        layers: list[nn.Module] = [nn.Conv2d(channels, before, 3, padding=1), nn.SiLU()]
         for width, stride in [*((w, 2) for w in widths), (FEATURES, 1)]:
             conv = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
             layers += [conv, GroupNorm(_GROUPS, width, _NORM_EPS), nn.SiLU()]
@@ -70,7 +68,7 @@ class ConvNet(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Classifier(Network):
-    """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
+    """A trained network, on the CPU in float32, so that its figures depend on no accelerator.
 
     ``shape`` is the (C, H, W) it takes, ``seen`` how many images it saw (`budget`), ``trust`` how it did on held-out
     images. ``hash`` is over weights, version and budget.
@@ -95,9 +93,7 @@ class Classifier(Network):
         return logits.argmax(1)
 
     def _batch(self, images: Tensor) -> Outputs:
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
-            wanted = ", ".join(map(str, self.shape))
-            raise wrong_images(images, f"uint8 [N, {wanted}]")
+        check_images(images, self.shape, PIXELS, self.name)
         features = self.net.features(from_uint8(images))
         return Outputs(features, self.net.head(features))
 

@@ -13,10 +13,6 @@ eigendecomposition; nothing is complex, and no root is taken of a product alread
 1e-16 in the null space of a singular covariance into errors of 1e-8.
 
 Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `infinite_fd`.
-
-KID and the Inception Score have torch-fidelity's numbers to the last bit, precision and recall agree with its own.
-Figures of fidelity (precision, density) fall when images are spoilt, those of diversity (recall, coverage) when kinds
-of images are missing.
 """
 
 import math
@@ -79,8 +75,8 @@ def standard_error(
     To second order in the choice, the distance is a sum over images plus a sum over pairs of them, of variances s and
     q. Half the difference of the distances of two halves of the images has variance s + 2 q, and the mean of the two
     varies by q from one split into halves to another: the first less the second is s + q. Bounded below by half of
-    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. (A bootstrap draws with replacement, which
-    doubles the bias.) ``strata``, int64 [N], are classes in fixed shares.
+    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. ``strata``, int64 [N], are classes in fixed
+    shares.
     """
     return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
 
@@ -121,14 +117,12 @@ def infinite_fd(
 ) -> tuple[float, float]:
     """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
 
-    Takes N >= 2 (F + 1), or the halves' covariance is singular.
-
-    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
-    all N and the mean over ``repeats`` random splits into halves. These hold each image once, so that splitting adds no
-    chance of its own to first order. Of the variances s and q that `standard_error` tells apart, the value has
-    s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `halves`.
-
-    What bends the line is taken into account as on Gaussians (`BEND`). The bias of a finite reference stays.
+    Takes N >= 2 (F + 1), or the halves' covariance is singular. The distance of n images exceeds that by b / n (Chong &
+    Forsyth 2020). The line in 1/n goes through the distance of all N and the mean over ``repeats`` random splits into
+    halves. These hold each image once, so that splitting adds no chance of its own to first order. Of the variances s
+    and q that `standard_error` tells apart, the value has s + q + q / repeats. It may be below 0. ``strata``, int64
+    [N], are classes in fixed shares. What bends the line is taken into account as on Gaussians (`BEND`). The bias of a
+    finite reference stays.
     """
     n = len(features)
     means, differences = halves(features, reference, repeats, seed, strata)
@@ -140,13 +134,12 @@ def infinite_fd(
     return whole_set - bias, math.sqrt(float(variance))
 
 
+Known = dict[tuple[int, int, int], list[float]]
+"""What `kid` keeps of a reference, by the number of images that are held against it, subset size and seed."""
+
+
 def kid(
-    a: Tensor,
-    b: Tensor,
-    subsets: int = 100,
-    subset_size: int = 1000,
-    seed: int = _SEED,
-    known: dict[tuple[int, int, int], list[float]] | None = None,
+    a: Tensor, b: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = _SEED, known: Known | None = None
 ) -> tuple[float, float]:
     """Kernel distance of ``a`` [N, F] and ``b`` [M, F], as KID is (Bińkowski et al. 2018): mean and deviation.
 
@@ -179,14 +172,13 @@ def _cubic(x: Matrix, y: Matrix) -> Matrix:
     return np.asarray((np.matmul(x, y.T) * (1.0 / x.shape[1]) + 1) ** 3)
 
 
-def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> float:
+def inception_score(logits: Tensor, splits: int = 10) -> float:
     """The Inception Score exp(E KL(p(y | x) || p(y))) of ``logits`` [N, K] (Salimans et al. 2016, section 4): 1 to K.
 
-    The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
-    generator from ``seed`` mod 2^32, as torch-fidelity does. High where each image is clearly of one class, and all
-    together of many; it uses no real images.
+    The mean over ``splits`` parts (as many as images, where these are fewer) of the images in torch-fidelity's order.
+    High where each image is clearly of one class, and all together of many; it uses no real images.
     """
-    logits = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))].double()
+    logits = logits[np.random.RandomState(_SEED).permutation(len(logits))].double()
     count, scores = min(splits, len(logits)), []
     for part in range(count):
         some = logits[part * len(logits) // count : (part + 1) * len(logits) // count]

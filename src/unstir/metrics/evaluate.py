@@ -27,8 +27,8 @@ from unstir.runs.stores import with_store
 
 logger = logging.getLogger(__name__)
 
-MOST, FEW = 300, 100  # images a set has where no number is asked for; of so few held out, their number decides nothing
-ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
+MOST, FEW = 300, 100  # images a set has where no number is asked for; so few held out decide nothing
+ON_CPU = 2000  # reference images of Inception on a CPU, which takes long
 USUAL = EvaluationRequest()
 OPEN = "networks", "classifier", "num_reference"  # keys of a protocol that are known when the classifier is trained
 
@@ -60,7 +60,7 @@ def evaluate_run(
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; a smaller num takes less"
-        logger.info(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
+        logger.info(f"{images}, {waiting(seconds)} to draw those still missing{fewer}")
     evaluations = []
     for plan in plans:
         evaluations.append(judge(plan))
@@ -120,8 +120,8 @@ def ready(
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
-    That is one of what is called ``against``; None without. Raises UserError, before anything is trained, where none is
-    by the same protocol, or where it is of the same images.
+    That is one of ``against``, None without. Raises UserError, before anything is trained, where none is by the same
+    protocol, or where it is of the same images.
     """
     theirs = [] if request.against is None else _evaluated(request.against, plans[0].store, request.label)
     if request.against is not None:
@@ -157,7 +157,7 @@ def usual_number(store: Store, split: str = "train") -> int:
 
 
 def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
-    """How long the images of plans that are not there yet will take to draw, at the speed of the first one's model."""
+    """How long the missing images of plans will take to draw, at the speed of the first one's model."""
     calls = 0
     for plan in plans:
         if plan.known() is None:
@@ -196,7 +196,7 @@ def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:
-    """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
+    """The models of the saved steps that are asked for, rising."""
     text = request.checkpoint
     settings: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
     settings["ema"] = chosen_average(request.ema, request.ema_width)
@@ -207,7 +207,7 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
         steps = run.saved_steps()
         if request.guide is not None:
             guide = settings["guide"] = run.guide(request.guide, **(settings | {"guide": None}))
-            is_own = reference(guide.run) == reference(run.name)
+            is_own = reference(guide.run) == reference(run.name)  # and cannot lead away from itself
             steps = [step for step in steps if not (is_own and step == guide.step)]
         if not steps:
             raise UserError("guide", request.guide, f"is the only saved step of {run.path}")

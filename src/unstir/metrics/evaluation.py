@@ -27,10 +27,10 @@ from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 from unstir.significance import with_error
 
-FORMAT = 8  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
+FORMAT = 8  # grows when a figure of the same name and protocol would come out otherwise
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
-SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
+SHARES = "by the data's shares"  # the label of a protocol of classes as often as the data has them
 PROTOCOL = {
     **dict.fromkeys(("num", "seeds", "steps", "calls", "num_reference"), is_count),
     **dict.fromkeys(("sampler", "split", "dtype"), is_text),
@@ -219,7 +219,7 @@ def describe(evaluation: Evaluation) -> str:
         f"classes missing or too rare: {rare}" if rare else None,
         None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}",
     )
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(filter(None, lines))
 
 
 def describe_classifier(protocol: Mapping[str, Any]) -> str | None:

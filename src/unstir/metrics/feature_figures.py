@@ -1,11 +1,10 @@
 """Every figure of features in one network: of sets of images, of real ones (the floor) and of noise (the ceiling).
 
 Precision, recall, density and coverage hold equal numbers of samples and real images against each other. One subset of
-the reference would put the chance of its choice into the figure (the deviation of precision is then twice that of the
-samples alone), so they are the mean over disjoint subsets, and what the choice leaves open is an error of its own.
+the reference would put the chance of its choice into the figure, so they are the mean over disjoint subsets, and what
+the choice leaves open is an error of its own.
 
-The floor is what new real images reach, drawn as the generator draws its own; docs/evaluation.md has the question and
-the promise.
+The floor is what new real images reach, drawn as the generator draws its own (docs/evaluation.md).
 
 *Its classes.* Held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), by the
 shares of the training split or as asked for. At random, some class runs short when nearly all held-out images are to be
@@ -34,15 +33,14 @@ from unstir.metrics.features import KEPT, NEAR, NOISE, Network, Reference, chose
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.randomness import Key
 
-KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
-FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much
+KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer where only differences are asked
+FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean
 SUBSETS = 10  # disjoint subsets of the reference that neighbourhoods are measured against, at most
-HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's; all where there are fewer
+HELD_OUT = 4  # held-out images that the floor is drawn from, in multiples of a set's
 NAMES = {"fd": ("FD", LOWER), "kid": ("KID", LOWER), **{key: (key, HIGHER) for key in NEAR}}
 """What figures are called, without the network's name, and whether lower or higher is better."""
 
-
-FLOOR_SPLITS = 20  # as `SPLITS`, for the floor: of a set or a few, its error decides as much as that of all the samples
+FLOOR_SPLITS = 20  # as `SPLITS`, for the floor, whose error decides as much
 DRAWS = 12  # sets that are drawn of each kind
 FEWEST = 12  # halves of fewer images have no five nearest neighbours, which density and coverage take
 AS_ASKED = 0.1  # the counts of classes may deviate by this share of the squared distance that is due to chance
@@ -129,7 +127,6 @@ def _root_of_squares(terms: Sequence[tuple[float, float, float]]) -> tuple[float
 
 
 def _most(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number up to ``most`` that fits; 0 where none does."""
     return next((n for n in range(most, 0, -1) if fits(n)), 0)
 
 
@@ -163,7 +160,6 @@ def _numbers(held: Tensor, shares: Tensor, n: int) -> Tensor:
 
 
 def _in_shares(classes: Tensor, shares: Tensor, n: int, kind: str) -> tuple[Tensor, ...]:
-    """`DRAWS` index sets of n images in fixed shares of classes."""
     numbers = _numbers(torch.bincount(classes, minlength=len(shares)), shares, n)
     return tuple(_pick(classes, numbers, k, kind) for k in range(DRAWS))
 
@@ -266,8 +262,8 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
     """The floor of each figure, its standard error, and the images of a set.
 
-    Where the other split has too few, ``num`` images of the reference (at most half of it) are held against the rest.
-    That shows the size, and its number is 0: of no new images and another reference, nothing may be compared with it.
+    Where the other split has too few, some images of the reference are held against the rest. That shows the size, and
+    the number of images is 0, for nothing may be compared with it.
     """
     if of.floor is None:
         cut = min(num, len(of.real.features) // 2)

@@ -4,10 +4,8 @@ A `Network` has a name, a hash of its weights and, for a batch of images, featur
 classes are those of the store, it says how well it tells them apart (`Trust`). Values in units of their own, which no
 network of pictures knows, have principal components; docs/evaluation.md says what becomes of missing values.
 
-What is computed once is kept in a store's folder, above all the features of its own images, in STORE/statistics. What
-is generated is measured against these, and so is what bounds a distance: images of the other split, and noise. A file
-is safetensors, with a text that says what decided the tensors and a hash of its content in the metadata; it is read
-again only where it is whole. Of features it holds those of one split, number of images and network.
+What is computed once is kept in a store's folder: a file of safetensors, with a text that says what decided the tensors
+and a hash of its content in the metadata. In STORE/statistics are the features of its own images, and of noise.
 """
 
 import hashlib
@@ -28,8 +26,8 @@ from torch import Tensor, nn
 from unstir import parts, randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
-from unstir.metrics.distances import Moments, moments, radii
-from unstir.pixels import from_uint8, known, to_uint8
+from unstir.metrics.distances import Known, Moments, moments, radii
+from unstir.pixels import Scale, from_uint8, known, to_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
@@ -38,8 +36,8 @@ from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
 
-NEAR = ("precision", "recall", "density", "coverage")  # figures of neighbourhoods, besides the distances "fd" and "kid"
-SKILL = 0.3  # the least of a classifier whose features are used; docs/evaluation.md has what they see at which skill
+NEAR = ("precision", "recall", "density", "coverage")  # figures of neighbourhoods
+SKILL = 0.3  # the least of a classifier whose features are used (docs/evaluation.md)
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Extractor(Network):
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").isalnum():
-            raise UserError("name", self.name, "must be of letters, digits and -, for it goes into file names")
+            raise UserError("name", self.name, "must be of letters, digits and -")
         if isinstance(self.net, nn.Module):
             self.net.eval()
         if not self.hash:
@@ -179,6 +177,13 @@ def extractor(name: str, device: torch.device, options: Mapping[str, parts.Optio
 def wrong_images(images: Tensor, due: str) -> UserError:
     """The error for ``images`` of another type or shape than is ``due``, such as "uint8 [N, 3, H, W]"."""
     return UserError("images", f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}", f"must be {due}")
+
+
+def check_images(images: Tensor, shape: Sequence[int], scale: Scale, of: object, least: int = 0) -> None:
+    """Raise UserError for images of another type or ``shape`` (C, H, W) than those ``of`` something, or too few."""
+    kind = "float32" if scale.is_float else "uint8"
+    if images.dtype != getattr(torch, kind) or tuple(images.shape[1:]) != tuple(shape) or len(images) < least:
+        raise wrong_images(images, f"{kind} [N, {', '.join(map(str, shape))}] with N >= {least}, as those of {of}")
 
 
 COMPONENTS, FITTED = 16, 1000  # principal components, and the images that they are of, at most
@@ -255,7 +260,7 @@ def as_pixels(images: Tensor, store: Store) -> Tensor:
 
 VERSION = 1
 NOISE = "noise"
-KEPT = 10_000  # images of which features are kept with the moments of all, to compare image with image; at most
+KEPT = 10_000  # images at most of which features are kept with the moments of all
 _NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
 
 NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError)
@@ -284,12 +289,12 @@ def kept(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
 class Reference:
     """``moments`` of the features of n images, and the features of the first ``KEPT`` of them in random order.
 
-    ``known`` is what `distances.kid` keeps of them, since many sets are held against one reference.
+    ``known`` is what `kid` keeps of them, since many sets are held against one reference.
     """
 
     moments: Moments
     features: Tensor
-    known: dict[tuple[int, int, int], list[float]] = field(default_factory=dict, init=False, repr=False)
+    known: Known = field(default_factory=dict, init=False, repr=False)
     _radii: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def subsets(self, size: int, most: int) -> list[tuple[Tensor, Tensor]]:

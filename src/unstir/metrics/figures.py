@@ -18,10 +18,10 @@ from unstir.significance import Effect, Estimate, difference, exact, with_error
 
 LOWER, HIGHER, NEAR_ONE = "lower", "higher", "nearer to 1"
 Figures = dict[str, float]  # values or errors of figures by key
-SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
+SPLITS = 5  # of a set into halves, to estimate how figures vary with the choice of images
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
-BOOTSTRAP_DF = 5.0  # of a bootstrap in addition to those of seeds, for it includes the choice of images alone: with
-# three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread
+BOOTSTRAP_DF = 5.0  # of a bootstrap in addition to those of seeds: with three seeds chance then decides as seldom as
+# `LEVEL` says even where the bootstrap is 0.7 of the true spread
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,8 @@ def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
 
 def rare_in_words(figure: Figure) -> str:
     """The classes that are `too_rare`, such as "cat (0 of 900, 90 expected)"; "" for none."""
-    return ", ".join(
-        f"{of.name} ({of.count:,} of {of.num:,}, {of.expected:.0f} expected)" for of, _ in too_rare(figure)
-    )
+    rare = [of for of, _ in too_rare(figure)]
+    return ", ".join(f"{of.name} ({of.count:,} of {of.num:,}, {of.expected:.0f} expected)" for of in rare)
 
 
 def verdict(change: Effect, better: str) -> str:

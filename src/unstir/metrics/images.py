@@ -38,7 +38,7 @@ from unstir.runs.toml import is_run
 
 logger = logging.getLogger(__name__)
 
-AS_GIVEN = "as given"  # the label of a protocol in which classes were asked for in other numbers than the data has
+AS_GIVEN = "as given"  # the label of a protocol of classes in other numbers than the data has
 Source = str | Path | Tensor | np.ndarray[Any, Any] | Iterable[Any]
 """A folder, zip or NumPy file, an array uint8 [N, C, H, W] (or [N, H, W, C], or grey [N, H, W]), or batches of these;
 several paths, or an array with one dimension more, are a set each."""
@@ -139,8 +139,9 @@ def images_of(
     if paths:
         if labels is not None:
             raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
+        like = Like(store.path, store.shape, store.classes if label is None else (), store.scale)
         with counting("reading the images", "images"):
-            there = [read(path, store, label is None) for path in paths]
+            there = [read(path, like) for path in paths]
         parts, asked = tuple(images for images, *_ in there), tuple(classes for _, classes, _ in there)
         name = ", ".join(printable(path) for path in paths)
     else:
@@ -178,7 +179,6 @@ def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[T
 
 
 def _paths_of(source: Source) -> list[Path]:
-    """The paths that a source is, if it is paths."""
     several = source if isinstance(source, list | tuple) else [source]
     paths = [usable_path(path) for path in several if isinstance(path, str | Path)]
     return paths if len(paths) == len(several) else []
@@ -206,7 +206,6 @@ def _as_images(array: Tensor, store: Store) -> Tensor:
 
 
 def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
-    """The sets of an array, or the one of batches."""
     if isinstance(source, Tensor | np.ndarray):
         array = _as_tensor(source)
         return tuple(_as_images(images, store) for images in (array if array.ndim == 5 else [array]))
@@ -217,7 +216,7 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
 
 
 class Like(NamedTuple):
-    """What images are to be like, as a `Store` says it too."""
+    """What images are to be like, as a `Store` says it too; without ``classes`` theirs are not asked for."""
 
     path: Path
     shape: tuple[int, int, int]
@@ -225,11 +224,11 @@ class Like(NamedTuple):
     scale: Scale
 
 
-def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def read(path: Path, store: Store | Like) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The images of a folder or file, with the classes asked for, int64 [N], and conditions, float32 [N, ...], if any.
 
-    Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
-    image, or not of the shape and the colours of the store, OSError for what cannot be read.
+    Classes that are not the store's are logged. Raises UserError for what is no image, or not of the shape and the
+    colours of the store, OSError for what cannot be read.
     """
     path.stat()
     if kind := "run" if is_run(path) else "store" if is_store(path) else "":
@@ -239,19 +238,17 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
         packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0, depth=depth)
         _check(packed, store, path)
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
-            if note.text == NUMBERED:
-                continue
-            logger.warning(f"{path}: {note}")
+            if note.text != NUMBERED:
+                logger.warning(f"{path}: {note}")
         images, asked, conditions = (packed.together(kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
     if asked is None:
-        return images, _of_drawn(path, len(images), store, by_class), conditions
+        return images, _of_drawn(path, len(images), store), conditions
     by_number = range(len(store.classes)) if packed.manifest["kind"] == "numpy" else ()
-    return images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions
+    return images, _of_names(path, asked, packed.classes, store, by_number), conditions
 
 
 def _check(packed: Store, store: Store | Like, path: Path) -> None:
-    """Raise UserError where a file was left out, or images are of another shape than the store's or lost colours."""
     if packed.refused:
         file, why = packed.refused[0]
         raise UserError("", file, f"cannot be judged: {why}", "remove it, or make it again").at(path)
@@ -263,7 +260,7 @@ def _check(packed: Store, store: Store | Like, path: Path) -> None:
         raise UserError("", path, f"holds images of {was}, {store.path} of {due}", other)
 
 
-def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tensor | None:
+def _of_drawn(path: Path, num: int, store: Store | Like) -> Tensor | None:
     """The classes that a folder which unstir drew was asked for, int64 [num], by their names in the store."""
     if not (path / SETTINGS).is_file():
         return None
@@ -271,23 +268,23 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
         settings = settings_in(path)
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
         numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal()) or list(range(num))
-        if len(numbers) != num or not count:
+        if len(numbers) != num:
             return None
         asked = Labels(count).of(torch.tensor(numbers), label, shares)
         if asked is not None and (count != len(store.classes) or len(classes_in(path)) == count):
-            asked = _of_names(path, asked, classes_in(path), store, by_class)
+            asked = _of_names(path, asked, classes_in(path), store)
         return asked
     return None
 
 
 def _of_names(
-    path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool, by_number: Sequence[int] = ()
+    path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_number: Sequence[int] = ()
 ) -> Tensor | None:
     """The store's numbers, int64 [N], of classes ``asked`` for by these names or numbers; None, said, for others."""
     known = {str(number): number for number in by_number} | {name: i for i, name in enumerate(store.classes)}
     others = sorted(set(names) - set(known))
     numbers = matched(names, store.classes) if others or not names else tuple(known[name] for name in names)
-    if numbers is None and by_class and store.classes:
+    if numbers is None and store.classes:
         given = some(others or names) or "without names"
         logger.warning(f"{path} has classes that {store.path} has not ({given}): its images are judged as of no class")
     return None if numbers is None else torch.tensor(numbers)[asked]

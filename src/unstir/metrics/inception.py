@@ -62,8 +62,8 @@ def installed() -> Any:
 def inception(file: str = "", *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    Raises UserError where the file is neither the published one nor a safetensors file of the same tensors, offline,
-    naming the file, its address and where to put it, and as `installed` does; OSError where it cannot be read.
+    Raises UserError offline, as `installed`, and where the file is neither the published one nor safetensors of the
+    same tensors; OSError where it cannot be read.
     """
     network, on = installed(), build.device(device)
     path = Path(file or f"{torch.hub.get_dir()}/checkpoints/{Path(urlsplit(URL).path).name}")
@@ -74,9 +74,7 @@ def inception(file: str = "", *, device: str = "cpu") -> Inception:
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != SHA256:
         data = _converted(path, data)
-        logger.warning(
-            f"{path} does not hold the published Inception weights: its figures compare with no published FID"
-        )
+        logger.warning(f"{path} does not hold the published weights: its figures compare with no published FID")
     with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
         try:
             net = network(NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data))

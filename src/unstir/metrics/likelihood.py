@@ -1,15 +1,11 @@
-"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time.
-
-`split_likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
-"""
+"""The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time."""
 
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data import Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
@@ -37,7 +33,7 @@ from unstir.train.held_out import with_errors
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
+SAMPLES = 8  # batches of an estimate, each with times of its own, where there are as many images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +102,11 @@ def save_likelihood(
         check(model, store, of_split)
     check_writable(out, "out")
     make_folder(out)
-    results, curve = dict[str, Likelihood](), out
+    results = dict[str, Likelihood]()
     for split, of_split in protocols.items():
-        results[split] = split_likelihood(model, store, of_split)
-        named = partial(name_of, results[split].protocol, of_split)
-        write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
+        result = results[split] = split_likelihood(model, store, of_split)
+        write_text(out / f"{name_of(result.protocol, of_split, split)}.json", encode(dataclasses.asdict(result)) + "\n")
+    curve = out / f"{name_of(result.protocol, of_split, '-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
         words = {"run": model.data.mark, "weights": model.weights_sha256}
         save_figure(drawn(results), unfinished, format, **words)
@@ -141,16 +136,15 @@ def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()
     batches = list(enumerate(torch.split(chosen, min(protocol.batch_size, most))))
     images, conditions = store.images(protocol.split), conditions_of(model, store, protocol.split)
     bounds = bounds_of(model, images, conditions, protocol, batches, f"bounding {protocol.split}")
-    settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
-    calls = protocol.calls or model.process.T
-    terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
-    also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
-    also |= {"weights": model.weights_sha256, "run": model.data.run}
+    how: dict[str, Any] = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
+    how |= {"calls": protocol.calls or model.process.T, "ema": model.averaged, "step": model.step, "T": model.process.T}
+    how |= {"dtype": model.arithmetic, "batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
+    how |= {"weights": model.weights_sha256, "run": model.data.run}
     if store.scale.is_float:
         present = ~store.images(protocol.split)[chosen].isnan()
-        also["unit_bits"] = store.scale.bits(present).mean().item()
-    return _summary(bounds, len(chosen), {**settings, **terms, **also})
+        how["unit_bits"] = store.scale.bits(present).mean().item()
+    return _summary(bounds, len(chosen), how)
 
 
 def bounds_of(
@@ -167,38 +161,31 @@ def bounds_of(
     time decide the noise. ``conditions``, [N, ...], are the labels or conditions in their units that the network is
     given.
     """
+    device, T = model.device, model.process.T
+
+    def bound(number: int, index: Tensor) -> Bound:
+        slots, drawn = index.to(device), None
+        x_0, present = known(model.data.scale.to_model(images[index].to(device)), model.data.scale)
+        rows = None if conditions is None else conditions[index].to(device)
+        denoise = finite(model.denoise(rows if model.conditions is None else model.conditions.told(x_0, rows)), index)
+        if protocol.calls:
+            parts = torch.arange(protocol.calls - 1)
+            drawn = strata(T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
+        return variational_bound(
+            clipped(denoise) if protocol.clip else denoise,
+            model.process,
+            x_0,
+            lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
+            variance=protocol.variance,
+            sampled=drawn,
+            discretised=present is None,
+            present=present,
+            on_call=on_call,
+        )
+
     with counting(job, "network calls") as count, torch.inference_mode():
-        on_call = counter(count, len(batches) * (protocol.calls or model.process.T))
-        return [_bound(model, images, conditions, protocol, *batch, on_call) for batch in batches]
-
-
-def _bound(
-    model: Model,
-    images: Tensor,
-    conditions: Tensor | None,
-    protocol: Protocol,
-    number: int,
-    index: Tensor,
-    on_call: Callable[[], None],
-) -> Bound:
-    slots, drawn = index.to(model.device), None
-    x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
-    rows = None if conditions is None else conditions[index].to(model.device)
-    denoise = finite(model.denoise(rows if model.conditions is None else model.conditions.told(x_0, rows)), index)
-    if protocol.calls:
-        parts = torch.arange(protocol.calls - 1)
-        drawn = strata(model.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
-    return variational_bound(
-        clipped(denoise) if protocol.clip else denoise,
-        model.process,
-        x_0,
-        lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
-        variance=protocol.variance,
-        sampled=drawn,
-        discretised=present is None,
-        present=present,
-        on_call=on_call,
-    )
+        on_call = counter(count, len(batches) * (protocol.calls or T))
+        return [bound(*batch) for batch in batches]
 
 
 def conditions_of(model: Model, store: Store, split: str) -> Tensor | None:
@@ -272,8 +259,6 @@ def read(path: Path) -> Likelihood | None:
 
 def check(model: Model, store: Store, protocol: Protocol) -> Protocol:
     """The protocol with its variance settled; UserError where it does not fit the model or its data."""
-    if protocol.split not in SPLITS:
-        raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
     protocol, count = check_terms(model, protocol), store.count(protocol.split)
     check_data(model.folder, model.data, store)
     if count == 0:

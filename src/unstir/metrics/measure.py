@@ -1,7 +1,7 @@
 """How near sets of images are to a store's own: every figure with its floor and its ceiling.
 
-The *floor* is that of real images which are not in the reference, drawn as the generator draws (`floor`), the *ceiling*
-that of images of uniform noise. A distance below the floor is nearer than new images can be, as copies are.
+The *floor* is that of real images which are not in the reference (`feature_figures`), the *ceiling* that of images of
+uniform noise. A distance below the floor is nearer than new images can be, as copies are.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,26 +13,16 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics import wasserstein
+from unstir.metrics import features, wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import FEWEST, FLOOR_SPLITS, Sides, bound, draws_of, figures_of, sides
-from unstir.metrics.features import (
-    Components,
-    Network,
-    Trust,
-    lacking,
-    marginals,
-    noise_images,
-    other_split,
-    spread,
-    wrong_images,
-)
+from unstir.metrics.features import Components, Network, Trust
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
 from unstir.metrics.wasserstein import Swd
 from unstir.significance import binomial_tail
 
 SLICED = "sliced Wasserstein"
-PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
+PATCHES = 2000  # images whose patches are the reference where nothing else is asked
 
 
 def measure(
@@ -50,11 +40,8 @@ def measure(
     images, images that are not of the store's shape, or an empty split.
     """
     for images in sets:
-        floats = store.scale.is_float
-        if images.is_floating_point() != floats or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
-            wanted = f"{'float32' if floats else 'uint8'} [N, {', '.join(map(str, store.shape))}]"
-            raise wrong_images(images, f"{wanted} with N >= {FEWEST}, as in {store.path}")
-    sets = lacking(store, sets) if store.scale.is_float else sets
+        features.check_images(images, store.shape, store.scale, store.path, FEWEST)
+    sets = features.lacking(store, sets) if store.scale.is_float else sets
     labels = None if labels is None else [each.cpu() for each in labels]
     asked = None if labels is None else labels[0]
     if not networks:
@@ -80,8 +67,6 @@ def measure(
 def _of_values(
     store: Store, components: Components, sets: Sequence[Tensor], split: str, num_reference: int, asked: Tensor | None
 ) -> dict[str, Figure]:
-    """The figures of values: sliced Wasserstein of scaled values, marginals and spread."""
-
     def of_patches(a: Tensor, b: Tensor, seed: int) -> Swd:
         return wasserstein.swd(components.scaled(a).float(), components.scaled(b).float(), seed)
 
@@ -91,8 +76,8 @@ def _of_values(
     with_size = store, sets, split, num_reference, asked
     return {
         "patches/swd": _between(*with_size, SLICED, of_patches),
-        "values/marginals": _between(*with_size, "marginals", halved_too(marginals)),
-        "values/spread": _between(*with_size, "spread", halved_too(spread)),
+        "values/marginals": _between(*with_size, "marginals", halved_too(features.marginals)),
+        "values/spread": _between(*with_size, "spread", halved_too(features.spread)),
     }
 
 
@@ -132,7 +117,8 @@ def _of_classes(
     by_seed = tuple(map(imbalance, taken_for))
     figure = Figure(name="class imbalance", better=LOWER, by_seed=by_seed, bootstrap=of_seed)
     if of.floor is not None:
-        draws, logits = of.floor.draws, network.outputs(store.images(other_split(split)), of.floor.index).logits
+        draws, others = of.floor.draws, store.images(features.other_split(split))
+        logits = network.outputs(others, of.floor.index).logits
         assert logits is not None
         of_real = logits.argmax(1)
         value, error_of = bound(
@@ -198,7 +184,7 @@ def _between(
     distance: Distance,
 ) -> Figure:
     """The ``distance`` to ``num_reference`` images of ``split``; its floor is one set of real images."""
-    num, part = len(sets[0]), other_split(split)
+    num, part = len(sets[0]), features.other_split(split)
     real = store.images(split)[randomness.Order(0, f"some {split}", 0, store.count(split))[:num_reference]]
     each = [distance(images, real, seed) for seed, images in enumerate(sets)]
     index, draws = draws_of(store, part, num, asked)
@@ -216,6 +202,6 @@ def _between(
         floor=floor.mean,
         floor_error=floor.standard_error,
         num_floor=0 if draws is None else len(other),
-        ceiling=distance(noise_images(store, num), real, 0).mean,
+        ceiling=distance(features.noise_images(store, num), real, 0).mean,
         num_reference=len(real),
     )

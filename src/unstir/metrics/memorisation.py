@@ -15,11 +15,10 @@ al. 2020, "A non-parametric test to detect data-copying", is this statistic, cel
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
 images that are all far apart). The verdict divides ``SUSPICION`` among all tests (Bonferroni).
 
-*The nearest training images* are found by brute force at the speed of a matrix product: |a - b|^2 = |a|^2 + |b|^2 -
-2 a.b needs one for all pairs. But in float32 it loses what matters here: between near copies the three terms cancel and
-leave rounding errors. So it only proposes: the few best of every image are measured anew as differences in float64, in
-which a copy is at the distance 0 exactly. It can be missed only among more than SPARE others that are as near as
-float32 can tell: about a thousandth of the distance from the mean image.
+*The nearest training images* are proposed by a matrix product in float32, |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, whose
+terms cancel between near copies. So the few best of every image are measured anew as differences in float64, in which a
+copy is at the distance 0 exactly. It can be missed only among more than SPARE others that are as near as float32 can
+tell: about a thousandth of the distance from the mean image.
 """
 
 import itertools
@@ -38,7 +37,7 @@ SUSPICION, NEIGHBOURS = 0.01, 50
 NEAR = 0.5  # the relative distance that no copy reaches
 FEWEST = 20  # samples and held-out images, below which Mann & Whitney's normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
-SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
+SPARE = 8  # more candidates than asked for, for rounding may change the order
 WIDEST = 400  # of a line beside an image, in pixels
 _QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
 _EXACT_BYTES = 1 << 26
@@ -124,12 +123,11 @@ def memorisation(
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F]. ``closest`` images of
-    each kind are named. The more held-out images per sample, the fewer copies show. UserError for images of other types
-    or shapes, no samples, or fewer than 2 training images.
+    each kind are named. The more held-out images per sample, the fewer copies show. UserError for fewer than 2 training
+    images.
     """
-    for name, images, least in (("samples", samples, 1), ("train", train, 2)):
-        if len(images) < least:
-            raise UserError(name, list(images.shape), f"must be at least {least}")
+    if len(train) < 2:
+        raise UserError("train", list(train.shape), "must be at least 2")
     k = min(NEIGHBOURS, len(train))
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:
@@ -157,7 +155,7 @@ def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tens
     """The closest images, a row for each with its nearest training images in every space; mirrored as they are near.
 
     The tensors are those that ``result`` came from. Beside an image stand its relative distance in the space by which
-    it is among the closest, and in that space its distances to the training images.
+    it is among the closest, and its distances there.
     """
     rows = []
     for number, space in enumerate(result.spaces):
@@ -173,7 +171,6 @@ def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tens
 
 
 def _describe(result: Memorisation) -> str:
-    """A result in two lines."""
     tested = [each.copies for each in result.spaces if each.copies is not None]
     copied = any(exact(test.count - test.expected, test.p, len(tested)).positive for test in tested)
     sentence = {

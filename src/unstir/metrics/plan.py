@@ -43,7 +43,6 @@ ERROR = "pairs/error"  # the key of a figure of them
 LEAST = 2 * FEWEST  # images to compare with by features, which are halved where nothing is held out
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
-
 From = TypeVar("From", bound=Drawn | Images, covariant=True)
 
 
@@ -95,9 +94,7 @@ class Plan(Generic[From]):
         saved = find(home, about.get("step", 0), self.protocol())
         if saved is None or saved.weights != about.get("weights", ""):  # the step was trained anew
             return None
-        copies = saved.memorisation
-        if copies is not None and copies.flip != self.flip:
-            copies = None
+        copies = saved.memorisation if saved.memorisation and saved.memorisation.flip == self.flip else None
         return replace(saved, memorisation=copies, source=about.get("source", ""))  # they may have had another name
 
 
@@ -125,9 +122,10 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     and where images cannot be drawn.
     """
     check(plan)
-    known, drawing = plan.known(), plan.images if plan.pairs and isinstance(plan.images, Drawn) else None
-    lacking = drawing is not None and paired(drawing, plan.store) is not None and not (known and ERROR in known.figures)
-    if known is not None and not lacking and (known.memorisation is not None or not plan.memorisation):
+    known = plan.known()
+    lacking = plan.pairs and not (known and ERROR in known.figures)
+    pairs = paired(plan.images, plan.store) if lacking and isinstance(plan.images, Drawn) else None
+    if known is not None and pairs is None and (known.memorisation is not None or not plan.memorisation):
         return known
     home = plan.images.home or plan.store
     keeping = is_writable(home.path)
@@ -137,8 +135,8 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
             figures = _finite(measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels))
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
-        if drawing is not None and lacking:
-            evaluation = replace(evaluation, figures=evaluation.figures | _finite(pair_figures(drawing, plan.store)))
+        if pairs is not None:
+            evaluation = replace(evaluation, figures=evaluation.figures | _finite(pair_figures(*pairs, plan.store)))
         if plan.memorisation:
             file = pairs_file(home, evaluation) if keeping else None
             result = search_copies(plan, sets, file, weights=evaluation.weights)
@@ -194,22 +192,19 @@ def paired(drawn: Drawn, store: Store) -> tuple[Drawn, int] | None:
     return replace(drawn, condition=rows.repeat_interleave(SAMPLES, 0)), pairs * SAMPLES
 
 
-def pair_figures(drawn: Drawn, store: Store) -> dict[str, Figure]:
-    """The two figures of this module, of images drawn now as far as they are not there; none without such pairs."""
-    if (pair := paired(drawn, store)) is None:
-        return {}
-    images = store.scale.to_model(pair[0].sets(pair[1], 1)[0]).double().view(-1, SAMPLES, *store.shape)
+def pair_figures(drawn: Drawn, num: int, store: Store) -> dict[str, Figure]:
+    """The two figures of this module, of ``num`` images of pairs (`paired`), drawn now as far as they are not there."""
+    images = store.scale.to_model(drawn.sets(num, 1)[0]).double().view(-1, SAMPLES, *store.shape)
     real = store.scale.to_model(store.images("held_out")[: len(images)]).double()
     errors = (images.mean(1) - real).square().flatten(1).nanmean(1)
     variances = (1 + 1 / SAMPLES) * images.var(1).where(~real.isnan(), torch.nan).flatten(1).nanmean(1)
     error, ratio = errors.mean(), (variances.mean() / errors.mean()).sqrt()
     # of the square root of a ratio of means, by its derivatives (the delta method)
     of_ratio = (variances - ratio.square() * errors) / (2 * ratio * error)
-    num = len(images)
 
     def figure(name: str, better: str, value: Tensor, parts: Tensor) -> Figure:
-        deviation = parts.std().item() / num**0.5
-        return Figure(name=name, better=better, by_seed=(value.item(),), bootstrap=deviation, num_reference=num)
+        deviation = parts.std().item() / len(parts) ** 0.5
+        return Figure(name=name, better=better, by_seed=(value.item(),), bootstrap=deviation, num_reference=len(parts))
 
     of_error = figure(f"error of the mean of {SAMPLES}", LOWER, error, errors)
     return {ERROR: of_error, "pairs/spread": figure("spread over error", NEAR_ONE, ratio, of_ratio)}

@@ -18,8 +18,8 @@ class EvaluationRequest:
     """What of a run is to be evaluated, and how."""
 
     num: int = 0
-    """Images per seed. 0 takes as many as --against has, else as many as are held out if these are 100 to 300, else
-    300. With --images it takes all of them."""
+    """Images per seed. 0: as many as --against has, else as are held out if these are 100 to 300, else 300; with
+    --images all of them."""
     seeds: int | None = None
     """Sets of images for error bars, each with its own seed; by default 3. With --images each folder is a set. A single
     folder is divided at random into this many, by default as many as --against has, else 1."""
@@ -40,8 +40,8 @@ class EvaluationRequest:
     features_options: dict[str, dict[str, Option]] = field(default_factory=dict)
     """Arguments of these networks, by the NAME of each and their own: --features-options.dinov2.side 224."""
     split: Literal["train", "held_out"] | None = None
-    """The images to compare with, by default those of training, as published figures do. A run with data.condition is
-    given the conditions of held-out images and compared with these."""
+    """The images to compare with, by default those of training. A run with data.condition is given the conditions of
+    held-out images and compared with these."""
     reference: int = 0
     """Number of images to compare with; 0: all, but with --fid on a CPU 2000 or --num."""
     memorisation: bool = True

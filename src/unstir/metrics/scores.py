@@ -1,7 +1,4 @@
-"""The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table.
-
-A score is the bound of an image in bits per dimension.
-"""
+"""The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table."""
 
 import csv
 import logging
@@ -21,7 +18,7 @@ from unstir.data.folder import arrange
 from unstir.data.listing import list_folder
 from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
-from unstir.metrics.features import wrong_images
+from unstir.metrics.features import check_images
 from unstir.metrics.images import Like, read
 from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of, terms_of
 from unstir.progress import counted
@@ -96,9 +93,7 @@ def likelihood(
 
 
 def _check(images: Tensor, model: Model) -> None:
-    kind = "float32" if model.data.scale.is_float else "uint8"
-    if images.dtype != getattr(torch, kind) or tuple(images.shape[1:]) != model.shape or not len(images):
-        raise wrong_images(images, f"{kind} [B, {', '.join(map(str, model.shape))}], as {model.folder} makes them")
+    check_images(images, model.shape, model.data.scale, model.folder, 1)
     if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
         raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
 
@@ -131,7 +126,8 @@ def named_images(
             numbers = matched(store.classes, classes)
             labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
-        images, *given = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
+        known = classes if label is None else ()
+        images, *given = read(path, Like(model.folder, model.shape, known, model.data.scale))
         labels = given[model.conditions is not None]
         files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
     if number is not None:

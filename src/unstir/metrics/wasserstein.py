@@ -13,8 +13,8 @@ that are uniform on the sphere is the distance of a level.
 Units: pixels of a level are divided by their standard deviation, channel by channel, and a distance of 1000 is one such
 deviation. Karras et al. divide each set by its own, which hides a difference of contrast or of colour balance; here the
 deviation is that of both sets together about their common mean, each set counting half. So the distance stays symmetric
-and below 2000 = 1000 * 2; between real images and noise it levels off. The number of images and of patches biases it
-upwards (about as 1/sqrt(n)): hold it against the distance of as many real images, never against a published figure.
+and below 2000 = 1000 * 2. The number of images and of patches biases it upwards (about as 1/sqrt(n)): hold it against
+the distance of as many real images, never against a published figure.
 """
 
 import math
@@ -28,8 +28,8 @@ from torch.nn.functional import conv2d, pad
 from unstir import randomness
 from unstir.randomness import Key
 
-PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
-PATCHES, PROJECTIONS, SCALE = 32, 128, 1000.0
+PATCH = 7  # pixels per side of a patch (Karras et al. 2018); levels are halved as long as one fits
+PATCHES, PROJECTIONS, REPEATS, SCALE = 32, 128, 20, 1000.0
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # the filter of Burt & Adelson 1983
 _BATCH = 256
 
@@ -41,18 +41,16 @@ class Swd(NamedTuple):
     standard_error: float
 
 
-def swd(
-    a: Tensor, b: Tensor, seed: int = 0, *, patches: int = PATCHES, projections: int = PROJECTIONS, repeats: int = 20
-) -> Swd:
+def swd(a: Tensor, b: Tensor, seed: int = 0, *, patches: int = PATCHES, projections: int = PROJECTIONS) -> Swd:
     """The distance between two sets of images, uint8 [N, C, H, W] in 0..255; symmetric, and 0 between equals.
 
     ``patches`` per image and level, and ``projections`` directions per level, are functions of ``seed`` alone, so that
-    distances of one seed share them. The standard error is the deviation of the mean over ``repeats`` (>= 2) pairs of
-    sets drawn from a and b with replacement, whole images at a time because the patches of an image are not independent
-    (Efron 1979). Takes 40 kB per image and level.
+    distances of one seed share them. The standard error is the deviation of the mean over `REPEATS` pairs of sets drawn
+    from a and b with replacement, whole images at a time because the patches of an image are not independent (Efron
+    1979).
     """
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
-    weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
+    weights = (_resampled(len(a), seed, "swd images"), _resampled(len(b), seed, "swd reference"))
     levels = [_level(*_normalised(*level), weights, seed, number, projections) for number, level in enumerate(both)]
     means = torch.stack(levels).mean(0)
     return Swd(means[0].item(), means[1:].std().item())
@@ -120,9 +118,9 @@ def _normalised(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return ((a - mean) / deviation).flatten(2), ((b - mean) / deviation).flatten(2)
 
 
-def _resampled(n: int, seed: int, stream: str, repeats: int) -> Tensor:
-    """How often each of n images counts: once in row 0, as often as it was drawn in the others; [1 + repeats, n]."""
-    keys = [Key(seed, stream, repeat, torch.arange(n)) for repeat in range(repeats)]
+def _resampled(n: int, seed: int, stream: str) -> Tensor:
+    """How often each of n images counts: once in row 0, as often as it was drawn in the others; [1 + REPEATS, n]."""
+    keys = [Key(seed, stream, repeat, torch.arange(n)) for repeat in range(REPEATS)]
     drawn = [torch.bincount(randomness.integers(key, 0, n - 1), minlength=n) for key in keys]
     return torch.stack([torch.ones_like(drawn[0]), *drawn]).double()
 
@@ -149,7 +147,6 @@ def _sides(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def _smooth(images: Tensor) -> Tensor:
-    """Each channel convolved with the binomial filter, its border pixel a mirror."""
     row = torch.tensor(_BINOMIAL, dtype=images.dtype).view(1, 1, 1, 5)
     padded = pad(images.flatten(0, 1)[:, None], (2, 2, 2, 2), mode="reflect")
     return conv2d(conv2d(padded, row), row.transpose(2, 3)).view_as(images)
