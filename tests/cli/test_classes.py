@@ -151,5 +151,5 @@ def test_a_run_without_classes_and_another_number_are_refused(photos, unstir, re
 
 def test_data_without_classes_is_refused_before_the_folder_is_made(photos, unstir, refused):
     words = "train", "digits", "--data.source", "photos/cats", "--by-class", *SMALL, "--out", "run"
-    refused(unstir(*words), "--by-class needs classes", "a folder with its name")
+    refused(unstir(*words), "--by-class needs classes", "a folder of images per class")
     assert not Path("run").exists()

@@ -59,5 +59,5 @@ def test_weights_that_answer_with_nan_end_all_and_leave_no_folder(run, tmp_path)
     job = commands(2, ("sample", run.path, "--num", 8, "--batch-size", 4, "--out", tmp_path / "made"), tmp_path / "out")
     assert set(job.wait()) <= {2, LOST}
     said = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
-    assert len(said) == 1 and "not a finite" in said[0]
+    assert len(said) == 1 and "NaN or infinite" in said[0]
     assert not (tmp_path / "made").exists()

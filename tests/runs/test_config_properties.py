@@ -113,7 +113,7 @@ def changed(tables, settings):
         ("digits", {"model.channels": 33}), ("digits", {"model.channels": 3}), ("digits", {"model.channels": 20}),
         ("digits", {"model.groups": 12, "model.heads": 3}), ("digits", {"model.heads": 3}),
         ("digits", {"model.head_channels": 12}), ("digits", {"model.heads": 2, "model.head_channels": 8}),
-        ("digits", {"model.attention": [7]}), ("digits", {"model.attention": [1, 0, 1]}),
+        ("digits", {"model.attention": [7]}),
         ("digits", {"model.channels": 2, "model.groups": 1}),
         ("cifar10", {"diffusion.zero_terminal_snr": True}),
         ("digits", {"diffusion.zero_terminal_snr": True, "grids.sampler": "heun"}),
