@@ -192,31 +192,6 @@ def test_a_chain_thresholds_where_it_is_asked_to():
     assert not torch.equal(plain.x0, dynamic.x0)
 
 
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        ({"threshold": 1.0}, "threshold"), ({"threshold": 0.9, "clip": False}, "threshold"),
-        ({"guidance": 2.0, "guidance_low": 0}, "guidance_low"), ({"guidance": float("nan")}, "guidance"),
-        ({"guidance": -1.0}, "guidance"), ({"guidance_low": 5}, "guidance_low"), ({"steps": 0}, "steps"),
-        ({"sampler": "plms"}, "sampler"), ({"eta": 0.5}, "eta"), ({"sampler": "ddim", "eta": -0.5}, "eta"),
-    ],
-)  # fmt: skip
-def test_settings_that_no_chain_can_have_are_refused(settings, key):
-    assert mistake(Chain, **settings).key == key
-
-
-@pytest.mark.parametrize(
-    ("chain", "key"),
-    [
-        (Chain(guidance=2.0, guidance_high=1001), "guidance_high"),
-        (Chain(guidance=2.0, guidance_low=600, guidance_high=500), "guidance_low"),
-        (Chain(sampler="heun", steps=1001), "steps"),
-    ],
-)
-def test_a_chain_that_does_not_fit_the_times_is_refused(chain, key):
-    assert mistake(chain.visited, PROCESS.schedule).key == key
-
-
 def test_arrows_in_their_plane_keep_lengths_and_angles():
     x_t, weak, strong = X.double()
     arrows = in_plane(x_t, weak, strong, [1.0, 3.0])
