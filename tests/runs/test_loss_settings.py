@@ -16,7 +16,6 @@ from unstir.runs.run import check_free
 from unstir.runs.sections import TrainConfig
 from unstir.runs.timetable import learning_rates
 from unstir.runs.toml import from_dict
-from unstir.theory.weighting import loss_weights
 from unstir.train.launch import train_run
 
 ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
@@ -71,15 +70,6 @@ def test_contradictions_are_refused(sections, key):
 def test_an_option_is_refused_by_the_part_that_it_is_for(sections, key, allowed):
     refused = mistake(build.check_parts, from_dict(sections, "test"))
     assert refused.key == key and allowed in refused.allowed
-
-
-def test_settings_reach_the_objective():
-    config = from_dict({"loss": {"weighting": "min_snr", "weighting_options": {"gamma": 3.0}}}, "test")
-    denoiser = build.denoiser(config, torch.nn.Linear(1, 1), torch.float32)
-    made = build.objective(config, denoiser)
-    expected = loss_weights("min_snr", denoiser.process.schedule, denoiser.parameterization, {"gamma": 3.0})
-    torch.testing.assert_close(made.weights, expected.float())
-    assert made.kind == "simple"
 
 
 def test_the_hybrid_recipe_is_the_digits_with_a_learned_variance():
