@@ -342,21 +342,6 @@ def test_counts_have_bounds(name, least, most):
         assert name in str(mistake(UNetConfig, **{name: value}))
 
 
-def test_lists_as_toml_has_them_become_tuples():
-    config = UNetConfig(mults=[1, 2], attention=[])
-    assert (config.mults, config.attention, config.widths) == ((1, 2), (), (128, 256))
-
-
-def test_words_as_a_command_line_has_them_become_numbers():
-    config = UNetConfig(channels="64", mults=["1", "2"], flip_sin_to_cos="true", downsample_padding="1", dropout="0.2")
-    assert config == UNetConfig(channels=64, mults=(1, 2), flip_sin_to_cos=True, downsample_padding=1, dropout=0.2)
-
-
-def test_a_config_is_read_without_torch():
-    code = "import sys; from unstir.nn.config import UNetConfig; UNetConfig(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_weights_are_counted_without_symbolic_shapes():
     """torch imports them, in two seconds, for as little as an empty range on its meta device."""
     code = "import sys; from unstir.runs.build import num_parameters; from unstir.runs.config import Config; "
