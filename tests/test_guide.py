@@ -112,7 +112,6 @@ def test_a_guide_without_effect_is_refused(run, command, refused):
         (("--guide", 8), "no effect at guidance=1"),
         (("--guide", 3, "--guidance", 2), unsaved),
         (("--guide", newest, "--guidance", 2), "the very step"),
-        (("--guide", run.path, "--guidance", 2), "the very step"),
     ):
         refused(command("sample", run.path, *options), words)
     assert not (run.path / "generated").exists()

@@ -78,11 +78,6 @@ def test_a_network_without_classes_says_so(unstir, refused, trained):
     assert "leave out" not in refused(unstir("edit", "morph", run.path, "--labels", "3", "8"), "no classes")
 
 
-def test_a_run_in_the_place_of_a_recipe_is_to_go_on(unstir, refused, trained):
-    run, _ = trained(train__length="1 step")
-    refused(unstir("train", run.path), "is a run", f"unstir train --out {run.path}")
-
-
 def test_a_comparison_knows_its_class(saved, named_run):
     words = ("sample", named_run, "--num", 2, "--label", "cat", "--compare", "ddim:2", "--out", "compared")
     assert saved("compared/compare.json", *words)["class"] == "cat"
@@ -105,14 +100,6 @@ def test_a_title_is_drawn_above_and_cut_to_the_width():
     above = titled(blank, long).crop((0, 0, 60, LINE))
     assert min(above.tobytes()) < 128 and titled(blank, "x").height == 50 + LINE
     assert titled(blank, "").size == blank.size
-
-
-def test_names_do_not_change_the_pixels_of_an_image(named_run, unstir, tmp_path):
-    run = Run.open(named_run)
-    assert run.data.classes == NAMES and dataclasses.is_dataclass(run.data)
-    for name, label in (("a", "snow"), ("b", "6")):
-        assert unstir("sample", named_run, "--num", 1, "--steps", 2, "--label", label, "--out", name)[0] == 0
-    assert (tmp_path / "a/000000.png").read_bytes() == (tmp_path / "b/000000.png").read_bytes()
 
 
 SMALL = (
@@ -147,9 +134,3 @@ def test_a_run_without_classes_and_another_number_are_refused(photos, unstir, re
     refused(unstir(*words, "--by-class", "--model.num_classes", 3), "--model.num_classes 3", "not the 2")
     assert unstir(*words)[0] == 0
     refused(unstir(*words, "--by-class"), "--by-class is for", "another --out")
-
-
-def test_data_without_classes_is_refused_before_the_folder_is_made(photos, unstir, refused):
-    words = "train", "digits", "--data.source", "photos/cats", "--by-class", *SMALL, "--out", "run"
-    refused(unstir(*words), "--by-class needs classes", "a folder of images per class")
-    assert not Path("run").exists()

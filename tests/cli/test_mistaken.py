@@ -85,11 +85,9 @@ def test_a_run_whose_config_is_gone_is_no_run_and_none_begins_there(there, comma
     refused(command("train", "digits", "--out", broken), f"{broken} is not empty")
 
 
-def test_a_store_is_no_run_and_no_images(there, command, refused, digits):
+def test_a_store_is_no_run(there, command, refused, digits):
     for word in ("doctor", "evaluate", "sample", "likelihood", "report"):
         refused(command(word, digits), f"{digits} holds no run")
-    words = "evaluate", "--images", digits, "--store", digits
-    refused(command(*words), f"{digits} is a store and no images; name it as the store")
 
 
 def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, command, refused, digits):

@@ -14,8 +14,7 @@ from unstir.diffusion.augmentation import SCALE, augmentation, transformed
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.generate.drawing import Job, sample_batches
-from unstir.nn.config import AUGMENTATION, UNetConfig
-from unstir.nn.unet import UNet
+from unstir.nn.config import AUGMENTATION
 from unstir.parts import find
 from unstir.pixels import to_uint8
 from unstir.runs.config import Kind
@@ -93,16 +92,6 @@ def test_an_augmented_image_is_the_same_in_any_split_of_the_batch(part):
     parts = [augmented(images[some], 0, 7, some, 0.7) for some in slots.split(part)]
     assert torch.equal(torch.cat([images for images, _ in parts]), made)
     assert torch.equal(torch.cat([numbers for _, numbers in parts]), numbers)
-
-
-def test_a_network_takes_no_numbers_for_zeros():
-    torch.manual_seed(0)
-    config = {"in_channels": 1, "channels": 8, "mults": (1,), "num_blocks": 1, "groups": 4, "attention": ()}
-    net, x, t = UNet(UNetConfig(**config, augmented=True)).eval(), torch.rand(2, 1, 4, 4), torch.tensor([3, 5])
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    assert torch.equal(net(x, t), net(x, t, augmentation=told()))
-    assert not torch.equal(net(x, t), net(x, t, augmentation=told(scale=1.0)))
 
 
 RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}, "consistency": {}}

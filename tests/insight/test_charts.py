@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import unstir
-from refusals import mistake, refusing
+from refusals import refusing
 from runs import chains, evaluation, facts, good, metrics
 from unstir.chain import DEFAULTS
 from unstir.insight import charts, tables
@@ -247,11 +247,6 @@ def test_without_figures_the_files_are_empty_tables():
     table = tables.of_runs([facts()])
     texts = {suffix: write(table) for suffix, write in tables.WRITERS.items()}
     assert not table.cells and all(tables.is_ours(suffix, text.encode()) for suffix, text in texts.items())
-
-
-@pytest.mark.parametrize("name", ["a.xlsx", "figures.pdf", "a.txt"])
-def test_a_file_of_another_kind_is_refused(name, tmp_path):
-    assert "is no" in str(mistake(tables.targets, tmp_path / name))
 
 
 def test_a_folder_gets_all_three_and_a_file_of_no_kind_is_refused(tmp_path):

@@ -229,10 +229,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
         (("{}/run", "--flip"), "--label and --flip are of --images"),
         (("--images", "{}/made"), "--store is needed"),
         (("--images", "{}/made", "--store", "{}/digits", "--out", "{}/page.pdf"), "must end in .html"),
-        (
-            ("--images", "{}/made", "--store", "{}/digits", "--no-measure"),
-            "are of runs; leave them out",
-        ),
+        (("--images", "{}/made", "--store", "{}/digits", "--no-measure"), "are of runs; leave them out"),
         (("--images", "{}/digits", "--store", "{}/digits"), "is a store"),
     ],
 )
