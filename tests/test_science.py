@@ -94,11 +94,6 @@ def test_samples_come_back_in_units_the_same_after_a_kill_and_in_a_longer_job(tr
         sample(model, job, tmp_path / "png", format="png")
 
 
-def test_four_channels_of_bytes_may_be_asked_for(tmp_path):
-    images = np.arange(6 * 4 * 8 * 8, dtype=np.uint8).reshape(6, 4, 8, 8)
-    assert pack(images, tmp_path / "store", channels=4).shape == (4, 8, 8)
-
-
 def test_an_array_of_other_weights_is_left_out_and_drawn_anew(trained, tmp_path, caplog):
     run, _ = trained
     model, job = run.model(device="cpu"), Job(num=5, chain=Chain("ddim", steps=2), batch_size=2)

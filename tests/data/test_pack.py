@@ -403,7 +403,7 @@ def test_levels_that_float32_loses_are_counted_where_it_loses_some(tmp_path, mor
 def test_images_of_many_channels_may_be_of_eight_bits(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (12, 7, 8, 8), dtype=np.uint8)
     store = pack(images, tmp_path / "store")
-    assert store.shape == (7, 8, 8)
+    assert store.shape == pack(images, tmp_path / "asked", channels=7).shape == (7, 8, 8)
     np.testing.assert_array_equal(rows_of(store), in_order(images))
     assert mistake(pack, images, tmp_path / "three", channels=3).remedy == {"channels": 7}
 

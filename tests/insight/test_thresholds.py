@@ -363,13 +363,8 @@ def test_json_has_figures_and_thresholds(spoiled, command):
     assert "brightness" in report["skipped"] and report["forecast"]["steps_left"] == 0
 
 
-def test_mistakes_are_one_line(tmp_path, spoiled, command):
-    for arguments, word in (
-        ((tmp_path / "none",), "none does not exist"),
-        ((spoiled.path, "--store", tmp_path), "no packed store"),
-    ):
-        status, out, err = command("doctor", *arguments)
-        assert status == 2 and out == "" and word in err and "Traceback" not in err
+def test_what_is_named_as_the_store_and_is_none_is_refused(tmp_path, spoiled, command, refused):
+    refused(command("doctor", spoiled.path, "--store", tmp_path), "no packed store")
 
 
 def test_labels_that_are_no_classes_are_a_problem_and_stop_no_other_check(digits, tmp_path, command):

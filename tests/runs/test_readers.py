@@ -244,14 +244,6 @@ def test_tensors_that_training_cannot_go_on_from_are_damage(run, whole, logged, 
     sound(lambda: run.model(step=12).denoiser)
 
 
-def test_a_checkpoint_of_a_step_at_which_no_step_was_taken_has_no_moments(whole, tmp_path):
-    run, store = whole
-    other = Run.begin(run.config, tmp_path / "new", run.data)
-    trainer = Trainer(other, store)
-    checkpoint.save(other.checkpoints, trainer.state.copied(other)())
-    assert Trainer(other, store).state.step == 0
-
-
 @pytest.mark.parametrize("value", [2**62, 2**33])
 def test_a_header_that_claims_a_huge_size_is_damage(run, value):
     path = checkpoint.listed(run.checkpoints)[-1][1]
