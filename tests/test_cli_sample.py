@@ -255,9 +255,6 @@ def test_an_interrupted_job_says_what_becomes_of_it(run, command, tmp_path, watc
     assert status == 130 and "interrupted; " in err and "Traceback" not in err
 
 
-CLASSES = {"model__num_classes": 10, "train__condition_dropout": 0.5}
-
-
 def noise_of(run, seed, num):
     """What images 0..num-1 of a seed begin as, in pixels."""
     return to_uint8(starting_noise(seed, torch.arange(num), run.data.shape))
@@ -319,7 +316,7 @@ def test_the_way_leads_from_the_noise_to_the_images_that_the_job_writes(trained,
     [({}, {"label": 3}), ({}, {"shares": (1, 0, 0, 5, 0, 0, 0, 0, 0, 1)}), ({"ema": False}, {}), ({"guide": "1"}, {})],
 )
 def test_the_way_is_labelled_guided_and_averaged_as_the_job_is(trained, tmp_path, which, options):
-    run, _ = trained(**CLASSES)
+    run, _ = trained(**GUIDED)
     chain = Chain(steps=5, seed=2, guidance=30.0)
     job = Job(num=6, chain=chain, batch_size=4, **options)
     model = run.model(**which)

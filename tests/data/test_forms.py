@@ -14,6 +14,7 @@ import pytest
 import torch
 from encoding import encoded, fill, tarred, zipped
 from PIL import Image
+from test_records import FILES, IMAGES, LABELS, NAMES
 
 from refusals import mistake, refusing
 from unstir import UserError, pack
@@ -21,11 +22,6 @@ from unstir.data.disk import natural
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.source import NUMBERED
 
-RANDOM = np.random.default_rng(0)
-IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
-LABELS = np.arange(24) % 2
-NAMES = ["cat", "dog"]
-FILES = [encoded(Image.fromarray(image)) for image in IMAGES]
 TRAIN, TEST = slice(0, 18), slice(18, 24)
 
 
@@ -410,12 +406,6 @@ def test_keys_of_items_that_are_no_image_and_no_label_are_noted(tmp_path):
     items = [{"image": image, "kind": int(label)} for image, label in zip(IMAGES, LABELS, strict=True)]
     (note,) = pack(items, tmp_path / "store").notes
     assert note.text.startswith(LEFT_OUT) and note.examples == ("items: kind",)
-
-
-def test_labels_of_several_values_an_image_are_left_out_aloud(tmp_path):
-    np.savez(tmp_path / "x.npz", images=IMAGES, labels=np.tri(24))
-    store = pack(tmp_path / "x.npz", tmp_path / "store")
-    assert not store.labelled and [text.startswith(UNLABELLED) for text in texts(store)] == [True]
 
 
 def test_large_files_of_a_tar_are_not_unpacked_and_a_bomb_ends_at_its_header(tmp_path, monkeypatch):

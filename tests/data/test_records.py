@@ -149,6 +149,7 @@ def test_rows_of_which_some_have_no_label_are_refused(tmp_path):
     [
         [[0, 1]] * 24,  # a list
         torch.eye(24),
+        np.tri(24),
         np.arange(24) / 7 + 0.01,  # a temperature
         np.full(24, np.nan),
     ],

@@ -1,19 +1,15 @@
 """Images, features and figures by several processes: each as one process makes it, none missing and none too many."""
 
-import hashlib
 import json
 import signal
 
 import together
 from processes import until
 from test_not_finite import spoil
+from test_sample_killed import hashes
 from together import Together
 from unstir import cli
 from unstir.jobs.process import LOST
-
-
-def hashes(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png")}
 
 
 def commands(num, words, out):

@@ -1,15 +1,13 @@
 """Looks made after training are those that training would have made."""
 
+from held_out_lines import measured as lines
+
 from refusals import refusing
 from unstir.data import Store
 from unstir.runs import lines as log
 from unstir.train.held_out import catch_up
 
 SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
-
-
-def lines(run):
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in run.held_out()]
 
 
 def test_what_training_did_not_write_is_added_as_it_would_have_been(trained, counts):
