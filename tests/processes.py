@@ -24,11 +24,7 @@ def until(holds, seconds=60.0):
         time.sleep(0.005)
 
 
-USUAL = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGHUP: signal.SIG_DFL,
-}
+USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
 """What a shell's child does with signals, however the tests themselves were started."""
 
 

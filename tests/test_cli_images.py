@@ -34,18 +34,12 @@ def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
     assert (tmp_path / "parts/000001.png").stat().st_mtime_ns == kept
     for path in (tmp_path / "whole").iterdir():
         assert (tmp_path / "parts" / path.name).read_bytes() == path.read_bytes()
-    refused(
-        unstir("sample", "here", "--num", 7, "--out", "parts", "--seed", 1),
-        "(chain.seed is 0 there, 1 was asked)",
-        "another folder",
-    )
+    other = unstir("sample", "here", "--num", 7, "--out", "parts", "--seed", 1)
+    refused(other, "(chain.seed is 0 there, 1 was asked)", "another folder")
     refused(unstir("sample", "here", "--out", "here"), "not empty", "--out")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    ["--steps 99", "--num 0", "--batch-size 0", "--checkpoint 77", "--device cuda:9"],
-)
+@pytest.mark.parametrize("wrong", ["--steps 99", "--num 0", "--batch-size 0", "--checkpoint 77", "--device cuda:9"])
 def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tmp_path, wrong):
     refused(unstir("sample", "here", "--out", "made", *wrong.split()), wrong.split()[1])
     assert not (tmp_path / "made").exists()

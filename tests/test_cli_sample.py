@@ -95,22 +95,8 @@ def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
 
 
 def test_the_way_is_shown_as_an_animation_and_a_strip(run, command, refused, tmp_path):
-    out = command.done(
-        "sample",
-        run.path,
-        "--num",
-        3,
-        "--steps",
-        20,
-        "--animate",
-        tmp_path / "new/way.webp",
-        "--strip",
-        tmp_path / "new/way.png",
-        "--stages",
-        5,
-        "--out",
-        tmp_path / "images",
-    )
+    shown = ("--animate", tmp_path / "new/way.webp", "--strip", tmp_path / "new/way.png", "--stages", 5)
+    out = command.done("sample", run.path, "--num", 3, "--steps", 20, *shown, "--out", tmp_path / "images")
     assert "way.webp" in out and "way.png" in out
     assert (tmp_path / "new/way.webp.json").is_file() and (tmp_path / "new/way.json").is_file()
     with Image.open(tmp_path / "new/way.webp") as moving, Image.open(tmp_path / "new/way.png") as still:

@@ -262,22 +262,13 @@ def test_a_picture_left_without_settings_is_made_again(unstir, run, monkeypatch)
 
 def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, run, refused):
     os.mkfifo("pipe.png")
-    for words in (
-        ("edit", "vary", run.path, "pipe.png"),
-        ("edit", "inpaint", run.path, "a.png", "--mask", "pipe.png"),
-    ):
+    for words in (("edit", "vary", run.path, "pipe.png"), ("edit", "inpaint", run.path, "a.png", "--mask", "pipe.png")):
         refused(unstir(*words), "pipe.png: ", "no regular file")
 
 
 def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():
-    model = SimpleNamespace(
-        labels=Labels(),
-        guide=None,
-        check=lambda chain: None,
-        check_condition=lambda given: None,
-        conditions=None,
-        hides=False,
-    )
+    checks = {"check": lambda chain: None, "check_condition": lambda given: None}
+    model = SimpleNamespace(labels=Labels(), guide=None, conditions=None, hides=False, **checks)
     for num, batch_size in ((1, 1), (10_000, 1)):
         assert Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain()).calls == 0
     for num, batch_size, remedy in ((0, 1, {"num": 1}), (10_001, 1, {"num": 10_000}), (1, 0, {"batch_size": 1})):

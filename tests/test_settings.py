@@ -92,10 +92,7 @@ def options_of(name, a, b, other_a, other_b):
             {"image": a, "strength": 0.8},
             {"image": [({}, {"image": other_a})], "strength": [({}, {"strength": 0.5})]},
         ),
-        "invert": (
-            {"image": a},
-            {"image": [({}, {"image": other_a})], "refinements": [({}, {"refinements": 1})]},
-        ),
+        "invert": ({"image": a}, {"image": [({}, {"image": other_a})], "refinements": [({}, {"refinements": 1})]}),
         "blend": (
             {"ends": (a, b), "count": 3},
             {
@@ -149,12 +146,8 @@ def pairs(name, pictures):
     usual, options = options_of(name, *pictures)
     told = inspect.signature(EDITS[name]).parameters.keys() - {"model", "job"}
     assert told == options.keys(), "an option that is not tried here"
-    assert {each.name for each in dataclasses.fields(Job)} == {
-        "chain",
-        "shares",
-        "condition",
-        *JOB,
-    }  # of it: test_conditions.py
+    of_job = {each.name for each in dataclasses.fields(Job)}
+    assert of_job == {"chain", "shares", "condition", *JOB}  # of the condition: test_conditions.py
     assert inspect.signature(Run.model).parameters.keys() == {"self", "device", *MODEL}
     assert {each.name for each in dataclasses.fields(Chain)} == CHAIN.keys()
     for option, tried in options.items():

@@ -151,13 +151,8 @@ def test_every_address_of_the_project_is_that_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     address = project["urls"]["Repository"]
     owner = address.split("/")[-2]
-    files = [
-        *ROOT.glob("*.md"),
-        ROOT / "CITATION.cff",
-        ROOT / "pyproject.toml",
-        *(ROOT / "docs").glob("*.*"),
-        *ROOT.glob("examples/*.ipynb"),
-    ]
+    patterns = "*.md", "CITATION.cff", "pyproject.toml", "docs/*.*", "examples/*.ipynb"
+    files = [file for pattern in patterns for file in ROOT.glob(pattern)]
     texts = "\n".join(file.read_text(encoding="utf-8") for file in files)
     assert set(re.findall(r"github(?:usercontent)?(?:\.com)?/([\w-]+)/unstir|([\w-]+)\.github\.io/unstir", texts)) <= {
         (owner, ""),

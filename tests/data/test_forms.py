@@ -378,12 +378,8 @@ def test_lists_of_images_of_several_sizes(tmp_path, pictures):
     images = [Image.fromarray(image) for image in cut] if pictures else cut
     store = pack((images, [NAMES[label] for label in LABELS]), tmp_path / "store", size=4, held_out=0)
     assert store.count("train") == 24 and store.classes == tuple(NAMES)
-    whole = pack(
-        fill(tmp_path / "in", {f"{n:02d}.png": encoded(Image.fromarray(i)) for n, i in enumerate(cut)}),
-        tmp_path / "whole",
-        size=4,
-        held_out=0,
-    )
+    as_files = fill(tmp_path / "in", {f"{n:02d}.png": encoded(Image.fromarray(i)) for n, i in enumerate(cut)})
+    whole = pack(as_files, tmp_path / "whole", size=4, held_out=0)
     assert torch.equal(store.images("train"), whole.images("train"))
     assert mistake(pack, (images, LABELS), tmp_path / "other").remedy == {"size": 4}
 

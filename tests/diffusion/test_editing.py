@@ -36,10 +36,7 @@ def noise_of(name, shape=SHAPE, n=8):
 
 
 DEVIATIONS = (noise_of("data").flatten(1) @ torch.linalg.cholesky(NEAR).mT).view(8, *SHAPE)
-IMAGES = {
-    "gaussian": GAUSSIAN.mean + DEVIATIONS,
-    "mixture": MIXTURE.means[[0, 0, 0, 1, 1, 1, 1, 1]] + 0.4 * DEVIATIONS,
-}
+IMAGES = {"gaussian": GAUSSIAN.mean + DEVIATIONS, "mixture": MIXTURE.means[[0, 0, 0, 1, 1, 1, 1, 1]] + 0.4 * DEVIATIONS}
 DATA = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
 
 

@@ -70,8 +70,7 @@ def test_a_time_is_drawn_from_the_edge_below_it_to_before_the_next(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "mean", "scale"),
-    [("cauchy", 0, 1), ("normal", math.nan, 1), ("laplace", 0, 0), ("normal", 0, 1e-200)],
+    ("name", "mean", "scale"), [("cauchy", 0, 1), ("normal", math.nan, 1), ("laplace", 0, 0), ("normal", 0, 1e-200)]
 )
 def test_what_is_no_density_is_refused(name, mean, scale):
     with pytest.raises(UserError):
@@ -246,15 +245,9 @@ def test_a_trained_network_reaches_the_floor_and_stays_above_it():
     losses = torch.cat(parts)
     mean = losses.mean().item()
     error = (losses.var(0).mean() / losses.numel()).sqrt().item()  # every t equally often: within-time variance alone
-    floor = (
-        sum(
-            GaussianData(torch.tensor([MEAN]).double(), torch.tensor([[std**2]]).double()).loss_floor(
-                process.schedule.alpha(t), process.schedule.sigma(t)
-            )
-            for t in range(1, T + 1)
-        )
-        / T
-    )
+    data = GaussianData(torch.tensor([MEAN]).double(), torch.tensor([[std**2]]).double())
+    floors = [data.loss_floor(process.schedule.alpha(t), process.schedule.sigma(t)) for t in range(1, T + 1)]
+    floor = sum(floors) / T
     assert floor == pytest.approx(FLOOR, abs=1e-9)
     assert error < 0.0025 * floor  # so that the 4 below are within 1%
     assert floor - 4 * error < mean < 1.02 * floor

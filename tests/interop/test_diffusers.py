@@ -49,9 +49,7 @@ CASES = {
         **GUIDED, "diffusion__predict": "v", "diffusion__learned_variance": True, "loss__objective": "hybrid",
     },
     "zero": {
-        "diffusion__zero_terminal_snr": True,
-        "diffusion__predict": "x0",
-        "diffusion__schedule": "sigmoid",
+        "diffusion__zero_terminal_snr": True, "diffusion__predict": "x0", "diffusion__schedule": "sigmoid",
         "diffusion__options": {},
     },
     "rectangular": {

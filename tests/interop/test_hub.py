@@ -115,11 +115,7 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
 
 def test_a_run_with_conditions_is_pulled_with_them(hub, tmp_path, unstir):
     net = UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 1), groups=4, attention=(), condition_values=2))
-    given = {
-        "predict": "v",
-        "conditions": Conditions.of(torch.randn(3, 2), (1, 2), (3, 4)),
-        "scale": Scale((0,), (4,)),
-    }
+    given = {"predict": "v", "conditions": Conditions.of(torch.randn(3, 2), (1, 2), (3, 4)), "scale": Scale((0,), (4,))}
     run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 8, 8), **given)
     status, _, err = unstir("push", run.path, "me/told", "--licence", "mit")
     assert status == 0 and "conditions.npy" in hub.files("me/told"), err

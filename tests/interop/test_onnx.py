@@ -69,16 +69,8 @@ def test_a_run_with_conditions_is_drawn_as_torch_draws_it(kind, tmp_path):
     rows = torch.randn(3, 2) if kind == "vector" else torch.rand(3, 2, 4, 8)
     sizes = {"condition_values": 2} if kind == "vector" else {"condition_channels": 2}
     net = UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 1), groups=4, attention=(), **sizes))
-    conditions = Conditions.of(rows, hides=True)
-    run = Run.create(
-        tmp_path / "run",
-        net,
-        Process(cosine(20)),
-        (1, 4, 8),
-        predict="v",
-        conditions=conditions,
-        scale=Scale((0,), (4,)),
-    )
+    given = {"predict": "v", "conditions": Conditions.of(rows, hides=True), "scale": Scale((0,), (4,))}
+    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 4, 8), **given)
     model, job = run.model(device="cpu"), Job(num=3, chain=Chain("ddim", 4, guidance=2.0), batch_size=3)
     exported = export(model, "onnx", tmp_path / "file")
     assert exported.error < 1e-5
@@ -140,13 +132,8 @@ def test_the_sampler_of_an_export_finds_the_image_whatever_the_network_predicts(
     tmp_path, monkeypatch, kind, channels, scale
 ):
     schedule, image = cosine(30), np.random.default_rng(1).uniform(-1, 1, (channels, 4, 4))
-    about = {
-        "abar": [schedule.abar(t) for t in range(31)],
-        "shape": [channels, 4, 4],
-        "steps": 5,
-        "diffusion": {"predict": kind},
-        **scale,
-    }
+    about = {"abar": [schedule.abar(t) for t in range(31)], "shape": [channels, 4, 4], "steps": 5, **scale}
+    about["diffusion"] = {"predict": kind}
 
     class Session:
         def __init__(self, file):

@@ -123,24 +123,10 @@ def test_every_figure_is_the_one_that_torch_fidelity_computes_from_images(net, p
     from torch_fidelity import calculate_metrics
 
     fake, real = pictures(1, 6), pictures(2, 7)
-    expected = calculate_metrics(
-        input1=Pictures(fake),
-        input2=Pictures(real),
-        feature_extractor="inception-v3-compat",
-        feature_extractor_weights_path=str(pth),
-        cuda=False,
-        save_cpu_ram=True,  # no processes beside this one
-        batch_size=5,
-        fid=True,
-        kid=True,
-        isc=True,
-        isc_splits=2,
-        prc=True,
-        kid_subsets=4,
-        kid_subset_size=5,
-        cache=False,
-        verbose=False,
-    )
+    how = {"feature_extractor": "inception-v3-compat", "feature_extractor_weights_path": str(pth), "batch_size": 5}
+    how |= {"cuda": False, "save_cpu_ram": True, "cache": False, "verbose": False}  # save_cpu_ram: no processes
+    how |= {"fid": True, "kid": True, "isc": True, "prc": True, "isc_splits": 2, "kid_subsets": 4, "kid_subset_size": 5}
+    expected = calculate_metrics(input1=Pictures(fake), input2=Pictures(real), **how)
     looked, others = net.outputs(fake, batch_size=5), net.outputs(real, batch_size=5)
     assert looked.features.shape == (6, 2048) and looked.logits.shape == (6, 1008)
     assert looked.features.dtype == looked.logits.dtype == torch.float64

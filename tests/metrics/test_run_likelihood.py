@@ -154,8 +154,7 @@ def bounds(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("num", "batch_size", "sizes"),
-    [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (36, 4, [4] * 9)],
+    ("num", "batch_size", "sizes"), [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (36, 4, [4] * 9)]
 )
 def test_an_estimate_is_made_in_eight_samples_or_more(run, store, bounds, counts, num, batch_size, sizes):
     split_likelihood(run.model(), store, Protocol(calls=4, num=num, batch_size=batch_size))

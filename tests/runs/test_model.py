@@ -61,23 +61,13 @@ def test_samples_are_ordinary_tensors_and_a_model_is_shown_in_a_line():
 def foreign(**changes):
     """A model whose weights come from no run."""
     process = Process(cosine(10))
-    return Model(
-        **{
-            "load": lambda dtype: Denoiser(Zero().to(dtype), process, PARAMETERIZATIONS["x0"]),
-            "process": process,
-            "predict": "x0",
-            "learned_variance": False,
-            "data": DataCard((1, 4, 4), (), {}, ""),
-            "labels": Labels(),
-            "chain": Chain("ddim", steps=5),
-            "folder": Path("elsewhere"),
-            "step": 3,
-            "weights_sha256": "ab",
-            "settings": {},
-            "device": torch.device("cpu"),
-            **changes,
-        }
-    )
+    known = {
+        "load": lambda dtype: Denoiser(Zero().to(dtype), process, PARAMETERIZATIONS["x0"]), "process": process,
+        "predict": "x0", "learned_variance": False, "data": DataCard((1, 4, 4), (), {}, ""), "labels": Labels(),
+        "chain": Chain("ddim", steps=5), "folder": Path("elsewhere"), "step": 3, "weights_sha256": "ab", "settings": {},
+        "device": torch.device("cpu"),
+    }  # fmt: skip
+    return Model(**known | changes)
 
 
 def test_a_model_of_no_run_is_sampled_and_loaded_once_when_first_needed():

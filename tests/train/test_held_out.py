@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -127,13 +128,9 @@ def test_the_estimate_of_the_bound_is_the_whole_sum_when_every_step_is_called(ma
             parameter.add_(0.02)  # away from an output of 0
     denoiser = build.denoiser(run.config, net, torch.float32)
     with torch.inference_mode():
-        whole = variational_bound(
-            clipped(Conditioned(denoiser, images.condition)),
-            denoiser.process,
-            images.x_0,
-            lambda t: images.noise("watched bound", t),
-            variance="learned" if learned else "large",
-        ).bits_per_dim
+        denoise, noise = clipped(Conditioned(denoiser, images.condition)), partial(images.noise, "watched bound")
+        how = {"variance": "learned" if learned else "large"}
+        whole = variational_bound(denoise, denoiser.process, images.x_0, noise, **how).bits_per_dim
         torch.testing.assert_close(estimated_bits(denoiser, images, 6, 20, 4), whole, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(estimated_bits(denoiser, images, 3, 20, 2), whole[:3], rtol=1e-4, atol=1e-4)
 

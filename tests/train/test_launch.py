@@ -105,8 +105,7 @@ def test_images_have_the_size_that_was_asked_for(digits, tmp_path, height, width
 
 
 @pytest.mark.parametrize(
-    ("length", "words"),
-    [("99 epochs", []), ("100 epochs", ["100 passes over 1498 images: expect copies of these"])],
+    ("length", "words"), [("99 epochs", []), ("100 epochs", ["100 passes over 1498 images: expect copies of these"])]
 )
 def test_copies_are_expected_of_few_images_that_are_seen_often(make_run, monkeypatch, logged, length, words):
     monkeypatch.setattr(launch, "FEW", 1499)  # more than the digits have
