@@ -204,8 +204,6 @@ LIKELIHOOD = {
     "one call": (nothing, ("--calls", 1), "--calls 1 is outside 2..20"),
     "too many images": (nothing, ("--num", 300), "--num 300 is outside 1..299"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
-    "raw weights that were not kept": (lambda p: shutil.rmtree(p / "run/checkpoints"), ("--no-ema",), "averages alone"),
-    "a device": (nothing, ("--device", "cuda:99"), "cuda"),
     "a file for a folder": (a_file_in_the_way("likelihood"), (), "is a file"),
     "a folder in a file": (nothing, ("--out", "{}/run/config.toml/there"), "cannot be made: "),
 }  # fmt: skip
