@@ -29,7 +29,8 @@ class Together:
             port, kept = listening.getsockname()[1], os.dup(listening.fileno()) if keeps_store else None
         self.pids = [self._start(rank, num, work, port, kept) for rank in range(num)]
         # Its thread begins after the copies are made: a copy keeps the locks that are held just then.
-        self._store = TCPStore("127.0.0.1", port, is_master=True, master_listen_fd=kept) if keeps_store else None
+        how = {"is_master": True, "master_listen_fd": kept, "use_libuv": False}  # torch 2.6: one or the other
+        self._store = TCPStore("127.0.0.1", port, **how) if keeps_store else None
         self.statuses = [None] * num
 
     def _start(self, rank, num, work, port, kept):
