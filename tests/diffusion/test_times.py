@@ -70,7 +70,8 @@ def test_a_time_is_drawn_from_the_edge_below_it_to_before_the_next(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "mean", "scale"), [("cauchy", 0, 1), ("normal", math.nan, 1), ("laplace", 0, 0), ("normal", 0, 1e-200)]
+    ("name", "mean", "scale"),
+    [("cauchy", 0, 1), ("normal", math.nan, 1), ("normal", 0, math.inf), ("laplace", 0, 0), ("normal", 0, 1e-200)],
 )
 def test_what_is_no_density_is_refused(name, mean, scale):
     with pytest.raises(UserError):

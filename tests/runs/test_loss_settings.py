@@ -54,10 +54,10 @@ def test_contradictions_are_refused(sections, key):
 @pytest.mark.parametrize(
     ("sections", "key", "allowed"),
     [
-        ({"loss": {"weighting": "min_snr", "weighting_options": {"gamma": 0}}}, "loss.weighting", "is 0 at t = T"),
+        ({"loss": {"weighting": "p2", "weighting_options": {"k": 0.0}}}, "loss.weighting_options.k", "positive"),
         ({"loss": {"weighting": "min_snr", "weighting_options": {"k": 3}}}, "loss.weighting_options.k", "takes gamma"),
         ({"loss": {"weighting_options": {"k": 3.0}}}, "loss.weighting_options.k", "simple takes none"),
-        ({"loss": {"times": "normal", "times_options": {"scale": 0}}}, "loss.times", "not finite"),
+        ({"loss": {"times": "normal", "times_options": {"scale": 0}}}, "loss.times_options.scale", "0.01 to 100"),
         ({"loss": {"times": "normal", "times_options": {"mean": "a"}}}, "loss.times_options.mean", "a number"),
         ({"diffusion": {"options": {"beta1": 0.1}}}, "diffusion.options.beta1", "beta_1, beta_T"),
         ({"diffusion": {"options": {"beta_T": True}}}, "diffusion.options.beta_T", "a number"),

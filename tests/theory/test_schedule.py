@@ -73,6 +73,7 @@ def test_any_spacing_gives_that_many_falling_times(T, data):
         *((lambda steps=steps: times(linear(100), steps, "trailing"), "steps") for steps in (0, 101)),
         (lambda: times(linear(), 5, "even"), "spacing"), (lambda: sigmoid(start=3, end=-3), "start"),
         *((lambda betas=betas: linear(3, *betas), "beta_1") for betas in ((0, 0.5), (0.6, 0.5), (0.5, 1))),
+        *((lambda make=make, T=T: make(T), "T") for make in (linear, cosine, sigmoid) for T in (0, 1)),
         *((lambda curve=curve: sigmoid(3, *curve), "start") for curve in ((1, 1, 1), (0, 1, 0))),
     ],
 )  # fmt: skip
@@ -167,10 +168,11 @@ def test_simple_weighs_every_time_alike(kind):
     assert (loss_weights("simple", SCHEDULE, kind)[1:] == 1).all()
 
 
-@pytest.mark.parametrize("value", [float("nan"), -1.0, 0.0])
-def test_weights_that_are_not_finite_not_positive_or_all_zero_are_refused(value):
-    with refusing("weighting", "min_snr"):
-        loss_weights("min_snr", SCHEDULE, PARAMETERIZATIONS["eps"], {"gamma": value})
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
+@pytest.mark.parametrize(("name", "parameter"), [("min_snr", "gamma"), ("p2", "gamma"), ("p2", "k")])
+def test_a_parameter_that_is_no_positive_number_is_refused(name, parameter, value):
+    with pytest.raises(UserError, match=f"{parameter}={value} "):
+        loss_weights(name, SCHEDULE, PARAMETERIZATIONS["eps"], {parameter: value})
 
 
 FINITE = st.floats(-3, 3)

@@ -144,18 +144,21 @@ def importance(schedule: NoiseSchedule) -> Tensor:
 
 @parts.times
 def laplace(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
-    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR, in nats."""
+    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR; UserError outside -100..100, 0.01..100."""
     return _by_density(schedule, mean, scale, lambda away: -away.abs())
 
 
 @parts.times
 def normal(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
-    """p_t by the normal density of the log-SNR, in nats, with std ``scale``."""
+    """p_t by the normal density of the log-SNR, in nats, with std ``scale``; errors as `laplace`."""
     return _by_density(schedule, mean, scale, lambda away: -away.square() / 2)
 
 
 def _by_density(schedule: NoiseSchedule, mean: float, scale: float, log_of: Callable[[Tensor], Tensor]) -> Tensor:
     """The stretch of a time is half the way to its neighbours; T is like its neighbour where lambda_T = -inf."""
+    for name, value, least in (("mean", mean, -100), ("scale", scale, 0.01)):
+        if not least <= value <= 100:
+            raise UserError(name, value, f"must be {least} to 100", {name: 0.0 if name == "mean" else 0.5})
     last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1
     log_snr = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
     log_density = log_of((log_snr - mean) / scale)

@@ -40,7 +40,7 @@ class NoiseSchedule:
         if table.dtype != torch.float64 or table.ndim != 1 or len(table) < 2:
             raise ValueError(f"log_abar must be float64 [T+1] with T >= 1, not {table.dtype} {list(table.shape)}")
         if table[0] != 0 or not bool((table[1:] < table[:-1]).all()):
-            raise ValueError("log_abar must start at 0 (t = 0 is clean data) and fall strictly: each beta is in (0, 1]")
+            raise ValueError("log_abar must start at 0 (t = 0 is clean data) and fall strictly")
 
     @property
     def T(self) -> int:  # noqa: N802 - the papers' letter
@@ -109,7 +109,9 @@ class NoiseSchedule:
 
 
 def from_betas(betas: Tensor) -> NoiseSchedule:
-    """The schedule of given one-step variances beta_1..beta_T, float64 [T], each in (0, 1]; else ValueError."""
+    """The schedule of given one-step variances beta_1..beta_T, float64 [T], each in (0, 1]."""
+    if not bool(((betas > 0) & (betas <= 1)).all()):
+        raise ValueError("every beta must be in (0, 1]")
     zero = torch.zeros(1, dtype=torch.float64)
     return NoiseSchedule(torch.cat((zero, torch.log1p(-betas.double()).cumsum(0))))
 
@@ -117,6 +119,7 @@ def from_betas(betas: Tensor) -> NoiseSchedule:
 @parts.schedule
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
     """beta_t rises linearly from beta_1 to beta_T (Ho et al. 2020, sec. 4). The betas are taken literally for any T."""
+    _check_steps(T)
     if not 0 < beta_1 <= beta_T < 1:
         raise UserError("beta_1", beta_1, f"and beta_T={beta_T} must satisfy 0 < beta_1 <= beta_T < 1")
     return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
@@ -128,6 +131,7 @@ def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
 
     Nichol & Dhariwal 2021, eq. 17. At T = 1000 the last abar is 2.4e-9: with eps prediction x_0 must be clamped.
     """
+    _check_steps(T)
     time = torch.arange(T + 1, dtype=torch.float64) / T
     return _from_curve(torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2)
 
@@ -138,6 +142,7 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
 
     Jabri, Fleet & Chen 2022, "Scalable adaptive computation for iterative generation".
     """
+    _check_steps(T)
     if not start < end or tau <= 0:
         raise UserError("start", start, f"with end={end}, tau={tau} must satisfy start < end and tau > 0")
     time = torch.arange(T + 1, dtype=torch.float64) / T
@@ -217,3 +222,8 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
 
 def _from_curve(abar: Tensor) -> NoiseSchedule:
     return from_betas((1 - abar[1:] / abar[:-1]).clamp(max=BETA_MAX))
+
+
+def _check_steps(T: int) -> None:
+    if T < 2:
+        raise UserError("T", T, "must be at least 2", "the papers use 1000")

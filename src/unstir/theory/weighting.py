@@ -9,9 +9,11 @@ x0 it is 1, for v it is 1 / (1 + SNR).
     truncated_snr  max(SNR, 1)                    (Salimans & Ho 2022, sec. 4)
     p2             SNR / (k + SNR)^gamma          (Choi et al. 2022: 1 / (k + SNR)^gamma on eps)
 
-Each returns float64 [T+1], of which the entry of t = 0 is not used.
+Each returns float64 [T+1], of which the entry of t = 0 is not used, and raises UserError for an option that is no
+finite number above 0.
 """
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -41,6 +43,7 @@ def simple(schedule: NoiseSchedule) -> Tensor:
 @parts.weighting
 def min_snr(schedule: NoiseSchedule, parameterization: Parameterization, gamma: float = 5.0) -> Tensor:
     """min(SNR, gamma) on the error of the image."""
+    _check_positive(gamma=gamma)
     return of_output(schedule.snr.clamp(max=gamma), schedule, parameterization)
 
 
@@ -53,7 +56,14 @@ def truncated_snr(schedule: NoiseSchedule, parameterization: Parameterization) -
 @parts.weighting
 def p2(schedule: NoiseSchedule, parameterization: Parameterization, gamma: float = 1.0, k: float = 1.0) -> Tensor:
     """SNR / (k + SNR)^gamma on the error of the image."""
+    _check_positive(gamma=gamma, k=k)
     return of_output(schedule.snr / (k + schedule.snr) ** gamma, schedule, parameterization)
+
+
+def _check_positive(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise UserError(name, value, "must be positive and finite", "5 is usual for min_snr, 1 for p2")
 
 
 def loss_weights(
