@@ -20,7 +20,7 @@ from unstir.interop.diffusers_settings import to_scheduler
 from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS
-from unstir.runs import build, toml
+from unstir.runs import build, recipes, toml
 from unstir.runs.sections import DiffusionConfig, LossConfig
 from unstir.runs.stores import with_store
 from unstir.theory.schedule import from_betas
@@ -195,14 +195,19 @@ options = { power = 2 }
 num = 2
 steps = 3
 ''')  # fmt: skip
-    unstir.done("train", "mine.toml", "--out", "run", "--grids.sampler", "mine:heun2", "--grids.options.eta", 1)
+    typed = "--grids.sampler", "mine:heun2", "--grids.options.eta", 1, "--data.options.num", 24
+    unstir.done("train", "mine.toml", "--out", "run", *typed)
     assert Path("run/notes.txt").is_file() and repr(Run.open("run").config.grids.options) == "{'eta': 1}"
     more = "train", "--out", "run", "--train.length", "3 steps", "--log.options.Diary."
     unstir.done(*more[:-1], more[-1] + "version", "1e3", more[-1] + "name", "more.txt", "--log.to", "mine:Diary")
     assert Run.open("run").config.log.options == {"Diary": {"name": "more.txt", "version": "1e3"}}
     assert Path("run/more.txt").read_text().startswith("3 ")
+    unstir.done(*more[:3], "--train.length", "4 steps", more[-1] + "days", 2, "--log.to", "mine:Diary")
+    assert Run.open("run").config.log.options == {"Diary": {"name": "more.txt", "version": "1e3", "days": 2}}
+    kept = {"to": ["mine:Diary"], "options": {"Diary": {"days": 2}}}
+    assert recipes.over({"log": kept}, {"log": {"to": ["wandb", "mine:Diary"]}})["log"]["options"] == kept["options"]
     refused(unstir(*more[:-1], more[-1] + "dayz", 2), "--log.options.Diary.dayz 2 is no option", "did you mean days?")
-    refused(unstir(*more[:-1], "--log.options.Dairy.days", 2), "is the name of no tracker")
+    refused(unstir(*more[:-1], "--log.options.Dairy.days", 2), "is of no tracker")
     assert Run.open("run").config.data.options == {"num": 24, "version": "12"}
     assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0
     assert '"options.version": "1e3"' in Path("d/manifest.json").read_text()
@@ -223,10 +228,8 @@ steps = 3
         unstir("sample", "run", *out, "four", "--options.style", 7, "--options.no-twice")[0] == 0
     )  # the run's sampler
     one, two, four = (Path(f"{name}/000000.png").read_bytes() for name in ("one", "two", "four"))
-    assert one != two == four and json.loads(Path("four/settings.json").read_text())["chain"]["options"] == {
-        "style": "7",
-        "twice": False,
-    }
+    chain = json.loads(Path("four/settings.json").read_text())["chain"]
+    assert one != two == four and chain["options"] == {"eta": 1, "style": "7", "twice": False}
     assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3:twice=false,ddim:3")[0] == 0
     assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
 

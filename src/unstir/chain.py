@@ -148,8 +148,8 @@ class Chain:
     def changed(self, **given: Any) -> Self:
         """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
 
-        That is the options that the sampler does not take, the interval of a guidance that is turned off, and the
-        threshold of a clamp that is. Raises UserError as `Chain`.
+        Of ``options`` each by itself. Left out are the options that the sampler does not take, the interval of a
+        guidance that is turned off, and the threshold of a clamp that is. Raises UserError as `Chain`.
         """
         sampler = given.get("sampler", self.sampler)
         idle = _not_of(sampler) + ["options"] * (sampler != self.sampler)
@@ -160,6 +160,8 @@ class Chain:
         if not given.get("clip", self.clip):
             idle += ["threshold"]
         idle += ["steps", "spacing"] if given.get("times") else ["times"] if given.keys() & {"steps", "spacing"} else []
+        if "options" in given and "options" not in idle:
+            given["options"] = self.options | given["options"]
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:

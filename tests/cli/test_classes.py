@@ -102,6 +102,12 @@ def test_a_title_is_drawn_above_and_cut_to_the_width():
     assert titled(blank, "").size == blank.size
 
 
+def test_names_do_not_change_the_pixels_of_an_image(named_run, unstir, tmp_path):
+    for name, label in (("a", "snow"), ("b", "6")):
+        assert unstir("sample", named_run, "--num", 1, "--steps", 2, "--label", label, "--out", name)[0] == 0
+    assert (tmp_path / "a/000000.png").read_bytes() == (tmp_path / "b/000000.png").read_bytes()
+
+
 SMALL = (
     "--data.size", 8, "--model.channels", 8, "--model.groups", 4, "--model.mults", 1, "--model.attention", 0,
     "--diffusion.T", 20, "--train.length", "2 steps", "--train.lr_schedule", "constant", "--train.warmup", "0 steps",

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
-from refusals import mistake, refusing
+from refusals import mistake
 from unstir.errors import UserError
 from unstir.parts import OURS
 from unstir.theory import schedule

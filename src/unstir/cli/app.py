@@ -107,6 +107,9 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
         section, name = key.split(".")
         words = next([token.value for token in each.tokens] for each in arguments if each.name == f"--{key}")
         base = recipes.over(base, {section: {name: words if isinstance(base[section].get(name), list) else words[-1]}})
+    for key in PARTS:
+        section, options = key.partition(".")[0], PARTS[key][1]
+        values.keep_others(arguments, f"--{section}.{options}", base[section].get(options, {}))
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
     for key, (kind, options) in PARTS.items():
         section, name = key.split(".")

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import TYPED, app, of_one, show
 from unstir.cli.options import FLAT, FORMATTER, OutFolder, RunFolder
-from unstir.errors import KeptSettingsError, UserError, quoted
+from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.jobs.process import place, torchrun_group
 from unstir.parts import VARIABLE
 from unstir.runs import recipes, toml
@@ -119,7 +119,9 @@ def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config,
     if not recipe or len(typed) == len(error.keys):
         return error
     left_out = " and ".join(["the recipe", *(f"--{key}" for key in typed)])
-    return UserError(error.key, error.given, error.allowed, f"leave out {left_out}: {own}")
+    key = (typed or error.keys)[0]
+    allowed = f"is {short(toml.flat(kept).get(key))} in the run, which keeps its settings"
+    return UserError(key, asked.get(key), allowed, f"leave out {left_out}: {own}")
 
 
 def _next(run: "Run") -> tuple[str, ...]:

@@ -69,6 +69,20 @@ def check(arguments: ArgumentCollection) -> None:
                 _check(argument, token, kinds[0])
 
 
+def keep_others(arguments: ArgumentCollection, option: str, base: Mapping[str, Any]) -> None:
+    """Beside those that were typed of an ``option``'s table, or tables, have the others of the ``base``."""
+    there = {(key, *keys): value for key, table in base.items() for keys, value in _rows(table)}
+    for argument in arguments:
+        if argument.name == option and argument.tokens:
+            typed = {token.keys for token in argument.tokens}
+            others = {keys: value for keys, value in there.items() if keys not in typed}
+            argument.tokens += [Token(value=str(value), keys=keys) for keys, value in others.items()]
+
+
+def _rows(table: Any) -> list[tuple[tuple[str, ...], Any]]:
+    return [((key,), value) for key, value in table.items()] if isinstance(table, Mapping) else [((), table)]
+
+
 def read_options(
     arguments: ArgumentCollection, option: str, part: tuple[str, str], base: Mapping[str, Any] = MappingProxyType({})
 ) -> None:

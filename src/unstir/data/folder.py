@@ -145,6 +145,8 @@ class FolderSource(Source[str]):
                 if len(rows) < len(table):
                     raise ValueError("a file_name stands there twice")
             return checked_conditions(np.array([rows[normpath(path)] for path in paths]), len(paths), given)
+        except UserError:
+            raise
         except (KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
             raise UserError("conditions", given, f"does not describe each image in numbers ({error})") from None
 

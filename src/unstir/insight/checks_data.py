@@ -61,14 +61,14 @@ def _of_share(
 
 @check("copies", "images are in the data more than once")
 def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    which = "training images equal an earlier one, byte for byte"
+    which = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
     remedy = f"take the copies out of the source; {_again(facts)}"
     yield from _of_share((images.copies, images.num), (0.01, 0.1), which, remedy)
 
 
 @check("leak", "held-out images are trained on")
 def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    which = "held-out images are in the training split, byte for byte"
+    which = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
     remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
     yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), which, remedy)
 

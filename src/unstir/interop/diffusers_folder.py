@@ -1,6 +1,5 @@
 """A folder of diffusers as a model, read without diffusers: unet/ and scheduler/, or all in one as google/ddpm-*."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from unstir.interop.diffusers_settings import from_diffusers, from_scheduler, fr
 from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.weights import read_weights
 from unstir.nn.unet import UNet
+from unstir.runs.files import parsed
 
 PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
 """The files of a repository that are needed."""
@@ -62,7 +62,7 @@ def _scheduler(folder: Path) -> Path:
 
 def _json(file: Path) -> dict[str, Any]:
     with located(file), open_file(file) as stream:
-        return dict(json.loads(stream.read(_MOST_BYTES)))
+        return parsed(stream.read(_MOST_BYTES))
 
 
 def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:

@@ -90,6 +90,8 @@ class OnnxNetwork(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             return runtime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        except MemoryError:
+            raise
         except Exception as error:  # its classes have no parent of their own
             reason = " ".join(str(error).split())[:_MOST]
             raise UserError("", self.file, f"cannot be read by ONNX Runtime ({reason})", "delete it") from None

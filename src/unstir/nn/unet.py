@@ -79,7 +79,7 @@ class UNet(nn.Module):
 
         Raises UserError where images or conditions do not fit the network, ValueError where t or the key is wrong.
         """
-        self._check(x, t, condition)
+        self._check(x, t, condition, augmentation)
         keep = iter(self._dropout_masks(x, dropout_key)) if self.training and self.config.dropout else repeat(None)
         time = self._embedding(t, condition, augmentation)
         if self.config.condition_channels and condition is not None:
@@ -116,7 +116,7 @@ class UNet(nn.Module):
             time = torch.cat((time, self.label(condition)), dim=1)
         return nn.functional.silu(time)
 
-    def _check(self, x: Tensor, t: Tensor, condition: Tensor | None) -> None:
+    def _check(self, x: Tensor, t: Tensor, condition: Tensor | None, augmentation: Tensor | None) -> None:
         """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
         config = self.config
         if x.ndim != 4 or x.shape[1] != config.in_channels:
@@ -127,6 +127,9 @@ class UNet(nn.Module):
             raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
         if t.shape != x.shape[:1] or t.is_floating_point():
             raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
+        if augmentation is not None and augmentation.shape != (len(x), len(AUGMENTATION) * config.augmented):
+            takes = f"[{len(x)}, {len(AUGMENTATION)}]" if config.augmented else "none"
+            raise ValueError(f"augmentation is of shape {list(augmentation.shape)}; this network takes {takes}")
         self._check_condition(x, condition)
 
     def _check_condition(self, x: Tensor, condition: Tensor | None) -> None:

@@ -11,7 +11,7 @@ from unstir.data import SPLITS, Store
 from unstir.data.manifest import read_origin
 from unstir.data.packing import remarks
 from unstir.errors import UserError, printable
-from unstir.pictures.grid import SIGNED, contact_sheet, of_class, titled, with_words
+from unstir.pictures.grid import SIGNATURE, SIGNED, contact_sheet, of_class, titled, with_words
 from unstir.pixels import pictured
 from unstir.progress import counted
 from unstir.randomness import Order
@@ -27,7 +27,7 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     sheet = sheet or path / "contact-sheet.png"
     if sheet.suffix.lower() != ".png":
         raise UserError("sheet", sheet, "must end in .png")
-    if sheet.exists() and b"tEXtSoftware\0unstir" not in sheet.read_bytes():
+    if sheet.exists() and SIGNATURE not in sheet.read_bytes():
         raise UserError("sheet", sheet, "exists and was not drawn by unstir", "delete it, or name another file")
     contact(store).save(sheet, format="png", pnginfo=with_words(**SIGNED))
     return describe(store), sheet

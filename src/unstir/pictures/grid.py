@@ -25,6 +25,7 @@ _TEXT = 14
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
 SIGNED = {"Software": "unstir"}
+SIGNATURE = b"tEXtSoftware\0unstir"  # these words in a PNG file
 """The text in the PNG of a picture without a sidecar, which may be replaced by the next one of its kind."""
 
 

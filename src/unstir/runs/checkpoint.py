@@ -33,7 +33,7 @@ from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
 from unstir.runs import toml
-from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.config import MAY_CHANGE, Config, may_change
 from unstir.runs.files import check, check_format, is_count, parsed, replacing, writing
 from unstir.theory.averages import WIDTHS, combination
 
@@ -283,10 +283,12 @@ def settings_of(folder: Path, run: str) -> Config:
     if saved is None:
         return toml.from_dict(tables, str(file))
     kept, written = toml.flat(saved), toml.flat(tables)
-    for key in written.keys() & MAY_CHANGE:
-        section, name = key.split(".")
-        saved[section][name] = written[key]
-    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
+    for section, name in (key.split(".") for key in MAY_CHANGE):
+        if name in tables.get(section, {}):
+            saved[section][name] = tables[section][name]
+        elif name == "options":  # which is not written where it is empty
+            saved[section].pop(name, None)
+    if edited := [key for key in written if not may_change(key) and kept.get(key) != written[key]]:
         warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
     return toml.from_dict(saved, str(file))
 

@@ -208,7 +208,7 @@ class Config:
 _CLASSES = {"model.num_classes": 10}  # as many as digits and CIFAR-10 have
 MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.compile",
-    "train.device", "log.to", "log.every", "log.held_out_images", "log.held_out_times",
+    "train.device", "log.to", "log.options", "log.every", "log.held_out_images", "log.held_out_times",
     "checkpoint.every", "checkpoint.keep", "data.store",
     "grids.epochs", "grids.log_spaced", "grids.num", "grids.channels",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),

@@ -283,7 +283,7 @@ class LogConfig:
             remedies = {"held_out_images": 2}, {"held_out_images": 0}
             raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
         if others := self.options.keys() - map(short_name, self.to):
-            raise UserError("options", min(others), "is the name of no tracker in log.to")
+            raise UserError("options", min(others), "is of no tracker in log.to", "name it there, or leave these out")
         return self
 
 

@@ -228,7 +228,8 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
         raise UserError("train.batch_size", batch, f"exceeds the {most} training images", {"train.batch_size": most})
     check_sides(config, height, width)
     if classes and classes != (num := len(data.classes)):
-        raise UserError("model.num_classes", classes, f"is not the {num} of {whose}", {"model.num_classes": num})
+        known = f"is not the {num} classes of {whose}"
+        raise UserError("model.num_classes", classes, known, {"model.num_classes": num})
 
 
 def introduction(run: Run, state: State) -> str:

@@ -24,7 +24,7 @@ def ddim(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
-    ``times`` fall strictly, usually to 0; a step to 0 adds no noise, whatever ``eta``, which is in [0, 1].
+    ``times`` fall strictly, usually to 0, and ``eta`` is in [0, 1], which `Chain` checks; a step to 0 adds no noise.
     """
     schedule, x = process.schedule, x_T
     for t, s in pairwise(times):

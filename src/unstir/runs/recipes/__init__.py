@@ -6,7 +6,7 @@ from typing import Any
 
 from unstir.errors import UserError, nearest, quoted
 from unstir.nn.config import merged
-from unstir.parts import allow
+from unstir.parts import allow, short_name
 from unstir.runs import toml
 from unstir.runs.config import PARTS, Config
 
@@ -109,6 +109,9 @@ def _over_section(section: str, below: dict[str, Any], values: dict[str, Any]) -
     for key, (_, options) in PARTS.items():
         name = key.removeprefix(f"{section}.")
         if name != key and options in below:
-            same = values.get(name, below.get(name, "")) == below.get(name, getattr(default, name, ""))
-            result[options] = (below[options] if same else {}) | values.get(options, {})
+            was = below.get(name, getattr(default, name, ""))
+            kept = below[options] if (now := values.get(name, was)) == was else {}
+            if isinstance(now, list):  # several parts, with a table each
+                kept = {part: table for part, table in below[options].items() if part in map(short_name, now)}
+            result[options] = kept | values.get(options, {})
     return result
