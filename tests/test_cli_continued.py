@@ -33,7 +33,7 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
         assert remedy not in answer[2]
     both = "leave out the recipe and --train.clip: unstir train --out here goes on"
     typed = ("--train.clip", 7)
-    refused(unstir("train", "smaller.toml", "--out", "here", *typed), "in the run, which keeps its settings", both)
+    refused(unstir("train", "smaller.toml", "--out", "here", *typed), "--train.clip 7 is 1.0 in the run", both)
     assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
 
 

@@ -120,7 +120,8 @@ def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config,
         return error
     left_out = " and ".join(["the recipe", *(f"--{key}" for key in typed)])
     key = (typed or error.keys)[0]
-    allowed = f"is {short(toml.flat(kept).get(key))} in the run, which keeps its settings"
+    keeps = f"is {short(toml.flat(kept).get(key))} in the run, which keeps its settings"
+    allowed = error.allowed if key == error.key else keeps
     return UserError(key, asked.get(key), allowed, f"leave out {left_out}: {own}")
 
 

@@ -134,9 +134,10 @@ class FolderSource(Source[str]):
         if not (given := self.options.conditions):
             return None
         listed = [normpath(path) for path in sorted((entry.path for entry in self._listing.entries), key=natural)]
+        array = read_array(Path(given), "conditions") if given.endswith(".npy") else None
         try:
-            if given.endswith(".npy"):
-                numbers = checked_conditions(read_array(Path(given), "conditions"), len(listed), given)
+            if array is not None:
+                numbers = checked_conditions(array, len(listed), given)
                 rows = dict(zip(listed, numbers, strict=True))
             else:
                 columns, table = _table(given, Path(given).read_text("utf-8-sig"))
@@ -145,8 +146,6 @@ class FolderSource(Source[str]):
                 if len(rows) < len(table):
                     raise ValueError("a file_name stands there twice")
             return checked_conditions(np.array([rows[normpath(path)] for path in paths]), len(paths), given)
-        except UserError:
-            raise
         except (KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
             raise UserError("conditions", given, f"does not describe each image in numbers ({error})") from None
 

@@ -104,7 +104,7 @@ def _hole(mask: Picture) -> Tensor:
     coloured, grey = most - least >= 64, (most >= 64) & (least < 192)
     for what, part, limit in (("coloured", coloured, MOST_COLOURED), ("neither black nor white", grey, MOST_GREY)):
         if (share := float(part.float().mean())) > limit:
-            paint = "paint what is kept black, and white what is to be filled in, or erase that"
+            paint = "paint white, or erase, what is to be filled in, and paint black what is kept"
             raise UserError("mask", named(mask), f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
 
