@@ -207,6 +207,9 @@ steps = 3
     kept = {"to": ["mine:Diary"], "options": {"Diary": {"days": 2}}}
     assert recipes.over({"log": kept}, {"log": {"to": ["wandb", "mine:Diary"]}})["log"]["options"] == kept["options"]
     refused(unstir(*more[:-1], more[-1] + "dayz", 2), "--log.options.Diary.dayz 2 is no option", "did you mean days?")
+    refused(
+        unstir(*more[:-1], "--log.options.days", 2), "--log.options.days 2 must be a table", "log.options.days.NAME"
+    )
     refused(unstir(*more[:-1], "--log.options.Dairy.days", 2), "is of no tracker")
     assert Run.open("run").config.data.options == {"num": 24, "version": "12"}
     assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0

@@ -234,6 +234,8 @@ def of_pydantic(error: "ValidationError", near_key: Callable[[str], str | None])
         return UserError(key, None, "is unknown", f"did you mean {near}?" if near else ())
     if item["type"] == "unexpected_positional_argument":
         return UserError("", short(given), "is given without its name", "write name=value")
+    if item["type"] == "dict_type":
+        return UserError(key, given, "must be a table", f"give each of its values a name: {key}.NAME")
     if item["type"] != "value_error":
         return UserError(key, given, re.sub(r"^\w+ should", "must", item["msg"].partition(", unable")[0]))
     cause = item["ctx"]["error"]
