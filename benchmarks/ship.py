@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from unstir.data.embedded import EMBEDDED
 from unstir.interop.published import write_run
 from unstir.metrics.evaluate import evaluate_run
 from unstir.metrics.evaluation import FOLDER, protocol_in_words
@@ -28,7 +29,7 @@ from unstir.runs.stores import with_store
 from unstir.significance import with_error
 
 LOGS = "metrics.jsonl", "held_out.jsonl", "events.jsonl"
-CALLS = 25  # of the network for the bound of an image: every term would take an hour of a core
+CALLS, BOUNDED = 25, 1000  # of the network for the bound of an image, and images: all terms of all take hours
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ unstir sample {name} --num 64
 ## Training
 
 `unstir train {recipe}` with the settings of [config.toml](config.toml): {images:,} images seen ({passes:.0f} passes),
-{length} of wall time on {machine}, {starts}. The program was commit {commit}.
+{length} of wall time on {machine}, {starts}. The program was commit {commit}.{unfinished}
 `python benchmarks/ship.py` wrote this folder.
 
 ## Figures
@@ -97,9 +98,9 @@ unstir sample {name} --num 64
 {protocol}. ± is one standard error. *Real images* are held-out ones, as many as the model draws: as good as new images
 can be. [{figures}]({figures}) has every number. Distances of other protocols do not compare, and none is an FID.
 
-Copies of training images: {copies}. [The nearest pairs]({pairs}).
+Copies of training images: {copies}.{pairs}
 
-Bits per dimension of the {held_out:,} held-out images: {bits}, estimated from {calls} terms an image.
+Bits per dimension of {bounded:,} held-out images: {bits}, estimated from {calls} terms an image.
 
 ## What it is not
 
@@ -109,6 +110,7 @@ Bits per dimension of the {held_out:,} held-out images: {bits}, estimated from {
 
 {licence}.
 """
+UNFINISHED = " It was not at its end: {length:,} steps were planned."
 
 
 def write_weights(source: Run, folder: Path) -> Run:
@@ -123,9 +125,14 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
     """The text of README.md, with figures measured now."""
     about, model = ABOUT[name], run.model(device="cpu")
     (evaluation,), _ = evaluate_run(run.path, EvaluationRequest(store=store))
+    pairs = run.path / FOLDER / f"{evaluation.name()}-pairs.png"
+    if source.config.data.source not in EMBEDDED:
+        pairs.unlink(missing_ok=True)  # it shows training images, which are not the package's to give
     with tempfile.TemporaryDirectory() as temporary:
         data = with_store(run, store)[1]
-        bounds, _ = save_likelihood(model, data, protocol=Protocol(calls=CALLS), folder=Path(temporary))
+        bounded = min(BOUNDED, run.data.counts["held_out"])
+        protocol = Protocol(num=bounded, calls=CALLS)
+        bounds, _ = save_likelihood(model, data, protocol=protocol, folder=Path(temporary))
     bound, last = bounds["held_out"], run.metrics()[-1]
     started = [event for event in source.log("events").lines if event["event"] in ("started", "continued")]
     rows = [" | ".join(row) for row in in_rows(evaluation.figures.values(), evaluation.protocol["num"])]
@@ -141,17 +148,19 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
         **run.data.counts,
         content_hash=run.data.content_hash,
         recipe=run.config.recipe,
-        images=last["images"],
-        passes=last["images"] / run.data.counts["train"],
+        images=source.images_seen(model.step),
+        passes=source.images_seen(model.step) / run.data.counts["train"],
         length=duration(last["seconds"]),
         machine=f"{started[0]['threads']} thread(s) of a {started[0]['device']}, torch {started[0]['torch']}",
         starts="never stopped" if len(started) == 1 else f"stopped and continued {counted(len(started) - 1, 'time')}",
         commit=commit,
+        unfinished=UNFINISHED.format(length=source.length) if model.step < source.length else "",
         rows="\n".join(f"| {row} |" for row in rows),
         protocol=protocol_in_words(evaluation),
         figures=f"{FOLDER}/{evaluation.name()}.json",
         calls=CALLS,
-        pairs=f"{FOLDER}/{evaluation.name()}-pairs.png",
+        bounded=bounded,
+        pairs=f" [The nearest pairs]({FOLDER}/{pairs.name})." if pairs.exists() else "",
         copies=copies.says.splitlines()[0] if copies else "not searched for",
         bits=with_error(bound.bits_per_dim, bound.standard_error),
     )
