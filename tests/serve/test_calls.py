@@ -8,6 +8,7 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.generate.sampling import sample
+from unstir.runs import named
 from unstir.serve.server import open_server
 from unstir.serve.state import State
 from unstir.serve.training import TrainingValues, training
@@ -40,8 +41,9 @@ def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, 
     state = State([third, given, tmp_path / "runs/mnist"])
     trained("runs/mine")
     given = {"mnist-2": given, "mnist-3": third, "mnist-4": tmp_path / "runs/mnist", "mine": "runs/mine"}
-    names = {"mnist": "shipped:mnist", **{id: str(path) for id, path in given.items()}}
-    assert state.runs() == {"digits": "shipped:digits", **names} and next(iter(state.runs())) == "mnist"
+    shipped = {name: f"shipped:{name}" for name in named.names()}
+    assert state.runs() == shipped | {id: str(path) for id, path in given.items()}
+    assert next(iter(state.runs())) == "mnist"
     shutil.rmtree("runs/mine")
     assert "mine" not in state.runs()
     with pytest.raises(UserError) as refused:
