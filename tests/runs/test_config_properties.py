@@ -103,7 +103,7 @@ def changed(tables, settings):
     [
         ("digits", {"diffusion.learned_variance": True}), ("cifar10", {"diffusion.learned_variance": True}),
         ("digits", {"diffusion.learned_variance": True, "loss.objective": "hybrid"}),
-        ("cifar10-small", {"loss.objective": "vlb"}), ("digits-hybrid", {"diffusion.learned_variance": False}),
+        ("digits", {"loss.objective": "vlb"}), ("digits-hybrid", {"diffusion.learned_variance": False}),
         ("cifar10", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("digits", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("cifar10", {"train.weight_decay": 0.1}), ("digits", {"train.micro_batch": 100}),
