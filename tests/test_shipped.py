@@ -103,7 +103,8 @@ def test_its_figures_are_there():
 
 def test_weights_are_bfloat16_and_give_the_same_pixels_twice():
     with safe_open(next(Run.open("digits").weights.iterdir()), framework="pt") as file:
-        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
+        network = set(file.keys()) - {"errors"}  # of training, by time
+        assert {file.get_tensor(name).dtype for name in network} == {torch.bfloat16}
     job = Job(num=2, chain=Chain("ddim", steps=2))
     once, again = (next(sample_batches(Run.open("digits").model(), job))[1] for _ in range(2))
     assert torch.equal(once, again)

@@ -102,8 +102,9 @@ def changed(tables, settings):
     ("recipe", "given"),
     [
         ("digits", {"diffusion.learned_variance": True}), ("cifar10", {"diffusion.learned_variance": True}),
-        ("digits", {"diffusion.learned_variance": True, "loss.objective": "hybrid"}),
-        ("digits", {"loss.objective": "vlb"}), ("digits-hybrid", {"diffusion.learned_variance": False}),
+        ("digits", {"diffusion.learned_variance": True, "loss.objective": "hybrid", "loss.times": "laplace"}),
+        ("digits", {"loss.objective": "vlb", "loss.times": "laplace"}),
+        ("digits-hybrid", {"diffusion.learned_variance": False}),
         ("cifar10", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("digits", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("cifar10", {"train.weight_decay": 0.1}), ("digits", {"train.micro_batch": 100}),
