@@ -1,5 +1,6 @@
 """Every figure of sets of images, with floor and ceiling, and by networks of one's own."""
 
+import functools
 import itertools
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from unstir.metrics.classifier import classifier_for
 from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
 from unstir.metrics.feature_figures import FEWEST
-from unstir.metrics.features import NOISE, Extractor, reference
+from unstir.metrics.features import NEAR, NOISE, Extractor, reference
 from unstir.metrics.figures import halved, too_rare
 from unstir.metrics.measure import measure
 from unstir.randomness import Key, normal
@@ -307,6 +308,13 @@ def means(images):
     return (images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)).flatten(1),)
 
 
+def test_a_set_larger_than_the_reference_is_in_no_order(store, network):
+    images, order = noisy(store.images("train")[:1200], 8), store.labels("train")[:1200].argsort()
+    mixed, by_class = (measure(store, [some], [network], num_reference=300) for some in (images, images[order]))
+    for key in NEAR:
+        assert by_class[f"classifier/{key}"].value == pytest.approx(mixed[f"classifier/{key}"].value, abs=0.1)
+
+
 @pytest.fixture(scope="module")
 def images(digits):
     return Store.open(digits).images("held_out")[:40]
@@ -319,6 +327,17 @@ def test_what_is_no_extractor_is_refused(images):
     for answer, shape in ((lambda images: images, [40, 1, 8, 8]), (lambda images: images[:1].flatten(1), [1, 64])):
         with refusing("net", shape):
             Extractor("wrong", Answer(answer)).features(images)
+
+
+def test_a_function_is_known_by_the_weights_that_it_names():
+    def features(seed):
+        torch.manual_seed(seed)
+        net = nn.Linear(4, 2)
+        return Extractor("inner", lambda images: net(images))
+
+    assert features(0).hash == features(0).hash != features(1).hash
+    with refusing("net", "partial"):
+        Extractor("partial", functools.partial(means))
 
 
 def test_an_extractor_measures_under_its_name_and_is_known_by_its_hash(images, digits, monkeypatch):

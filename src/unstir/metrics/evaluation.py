@@ -27,7 +27,7 @@ from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 from unstir.significance import with_error
 
-FORMAT = 8  # grows when a figure of the same name and protocol would come out otherwise
+FORMAT = 9  # grows when a figure of the same name and protocol would come out otherwise
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol of classes as often as the data has them

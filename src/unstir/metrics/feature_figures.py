@@ -234,7 +234,11 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
 
     ``labels``, int64 [N] per set, are the classes that were asked for: sets drawn anew would be of the same ones.
     """
-    strata = [None] * len(sets) if labels is None else labels
+    strata: Sequence[Tensor | None] = [None] * len(sets) if labels is None else labels
+    if len(sets[0]) > len(of.real.features):  # neighbourhoods are of its first ones; a folder has its classes in turn
+        order = randomness.permutation(0, "order of a set", 0, len(sets[0]))
+        sets = [features[order] for features in sets]
+        strata = [None if classes is None else classes[order] for classes in strata]
     values = [_measure(of, features) for features in sets]
     few = list(zip(sets, strata, strict=True))[:FEW_SETS]
     errors, choices = [_errors(of, *pair) for pair in few], [_choices(of, features) for features, _ in few]
@@ -333,8 +337,8 @@ def _choices(of: Sides, features: Tensor) -> Figures:
     real = of.real
     rows = _neighbours(real, features)
     if len(rows) < 2:
-        half = min(len(features), len(real.features)) // 2
-        rows = (_neighbours(real, features[:half], 2) + _neighbours(real, features[half : 2 * half], 2)) / 2
+        even = min(len(features), len(real.features)) // 2 * 2
+        rows = (_neighbours(real, features[0:even:2], 2) + _neighbours(real, features[1:even:2], 2)) / 2
     return _named((rows.var(0) / len(rows)).sqrt())
 
 

@@ -124,8 +124,9 @@ class Extractor(Network):
 
     Images are uint8 in 0..255, or float32 in units of the data, NaN where a value is missing; it fills, resizes and
     scales them itself. Of a tuple the first are used. ``name`` goes into the names of figures ("FD-dinov2") and files.
-    ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another layer
-    or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
+    ``hash`` is by default that over name, class, weights and buffers, or over the source of a function and the modules
+    and tensors that it names: another layer or arithmetic of the same weights needs another name. Anything else needs
+    a ``hash`` (UserError). ``part`` is MODULE:NAME of a part (`extractor`).
     """
 
     name: str
@@ -140,16 +141,14 @@ class Extractor(Network):
         if isinstance(self.net, nn.Module):
             self.net.eval()
         if not self.hash:
-            kind = type(self.net).__qualname__ if isinstance(self.net, nn.Module) else inspect.getsource(self.net)
-            object.__setattr__(self, "hash", content_hash(self._weights(), f"{self.name} {kind}"))
-
-    def _weights(self) -> dict[str, Tensor]:
-        return self.net.state_dict() if isinstance(self.net, nn.Module) else {}
+            kind, weights = _identity(self.net)
+            object.__setattr__(self, "hash", content_hash(weights, f"{self.name} {kind}"))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(iter(self._weights().values()), torch.empty(0)).device
+        weights = self.net.state_dict() if isinstance(self.net, nn.Module) else {}
+        return next(iter(weights.values()), torch.empty(0)).device
 
     def _batch(self, images: Tensor) -> Outputs:
         with parts.guarded("features", self.part):
@@ -160,6 +159,23 @@ class Extractor(Network):
         if not bool(features.isfinite().all()):
             raise UserError("", f"the features {self.part or self.name}", "are not finite", "fill what is NaN, missing")
         return Outputs(features)
+
+
+def _identity(net: Callable[[Tensor], Any]) -> tuple[str, dict[str, Tensor]]:
+    """The class or source of a module or function, and its weights. UserError for anything else."""
+    if isinstance(net, nn.Module):
+        return type(net).__qualname__, net.state_dict()
+    try:
+        source, named = inspect.getsource(net), inspect.getclosurevars(net)
+    except (TypeError, OSError):
+        mend = "give a function, or its hash"
+        raise UserError("net", type(net).__qualname__, "is no module, and no function with a source", mend) from None
+    values = {**named.globals, **named.nonlocals, "self": getattr(net, "__self__", None)}
+    weights = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    for name, module in values.items():
+        if isinstance(module, nn.Module):
+            weights |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    return source, weights
 
 
 def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Network:
