@@ -17,12 +17,14 @@ from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images, settings_in
+from unstir.metrics.drawn import usual_labels
 from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.metrics.plan import PAIRS, SAMPLES, pair_figures, paired
 from unstir.metrics.scores import save_scores
 from unstir.pictures.contact import describe
 from unstir.pictures.grid import read
 from unstir.pixels import Scale
+from unstir.runs.conditions import some_images
 from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
 from unstir.train import paths
@@ -180,7 +182,7 @@ def test_an_image_that_describes_itself_is_learned_almost_exactly(stores, tmp_pa
     config = settings(stores["image"].path, train=train, log={"held_out_images": 0}, grids={"log_spaced": 1})
     run = train_run(config, tmp_path / "run").run
     model, store = run.model(), stores["image"]
-    real = store.images("held_out")[:8]
+    real = store.images("held_out")[some_images(store, "held_out", 8)]
     error = ((drawn(model, 8) + 1) * 127.5 - real).square().mean().sqrt()
     others = (real.float() - real.roll(1, 0)).square().mean().sqrt()
     assert error < 0.15 * others  # of the held-out images whose conditions the run keeps, in their order
@@ -319,14 +321,15 @@ def test_half_of_an_image_or_its_means_describe_it(digits, tmp_path):
         config = settings(digits, data=data)
         run = open_run(config, tmp_path / str(number), open_data(config, tmp_path / str(number)))
         store, conditions = Store.open(digits), Run.open(run.path).conditions
-        x_0 = store.images("held_out")[:5] / 127.5 - 1
+        images = store.images("held_out")[some_images(store, "held_out", 5)]
+        x_0 = images / 127.5 - 1
         given = conditions.of_images(x_0)[:, :1]
         if name == "masked":
             assert torch.equal(given[:, :, 4:], x_0[:, :, 4:]) and not given[:, :, :4].any()
         else:
             assert torch.allclose(given[:, :, ::4, ::4], x_0.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((3, 5)))
         assert torch.allclose(conditions.given(conditions.kept[:5], x_0.device)[:, :1], given, atol=1e-5)
-        assert torch.allclose(conditions.checked(store.images("held_out")[:5]), conditions.kept[:5], atol=1e-4)
+        assert torch.allclose(conditions.checked(images), conditions.kept[:5], atol=1e-4)
     for wrong, key in (({"part": "all"}, "part"), ({"half": "left"}, "data.condition_options.half")):
         config = settings(digits, data=data | {"condition": "masked", "condition_options": wrong})
         assert key in str(mistake(open_run, config, tmp_path / "wrong", store))
@@ -369,16 +372,25 @@ def test_a_network_of_ones_own_is_given_the_tensor(stores, tmp_path):
     assert drawn(run.model(), 3).shape == (3, 1, 8, 8)
 
 
+def test_held_out_conditions_are_of_all_classes_of_a_folder(images, tmp_path, quick):
+    given = {"images": np.tile(images, (10, 1, 1, 1)), "conditions": np.arange(400.0), "labels": np.arange(400) // 100}
+    store = pack(given, tmp_path / "store", channels=1, held_out=0.25)  # by class, as a folder's images lie
+    run = train_run(settings(store.path), tmp_path / "run").run
+    for rows in (run.conditions.kept, usual_labels(run, store)["condition"][:40]):
+        assert (rows[:, 0] // 100).long().bincount().min() > 4
+
+
 @dataclass(frozen=True)
 class Made:
-    """Samples in the place of those that a run draws."""
+    """Samples in the place of those that a run draws: those of the image whose number is the condition."""
 
     model: object
     images: torch.Tensor
     condition: torch.Tensor | None = None
 
     def sets(self, num, seeds):
-        return [self.images]
+        of_image = self.images.view(PAIRS, SAMPLES, 1, 4, 4)
+        return [of_image[self.condition[::SAMPLES, 0, 0, 0].long()].flatten(0, 1)]
 
 
 @pytest.mark.parametrize("scale", [Scale(), Scale((0.0,), (255.0,))])
@@ -391,7 +403,8 @@ def test_samples_of_the_truth_have_the_error_that_their_spread_predicts(scale):
         images = drawn.round().clamp(0, 255).byte().flatten(0, 1)
         return images.float() if scale.is_float else images
 
-    real, conditions = like_it(1, 15), SimpleNamespace(is_image=True, rows_of=lambda *_: torch.zeros(PAIRS, 1, 4, 4))
+    numbers = torch.arange(PAIRS)[:, None, None, None].expand(PAIRS, 1, 4, 4)
+    real, conditions = like_it(1, 15), SimpleNamespace(is_image=True, rows_of=lambda _, split, index: numbers[index])
     store = SimpleNamespace(count=lambda _: PAIRS, images=lambda _: real, shape=(1, 4, 4), scale=scale)
     right, narrow = (
         pair_figures(*paired(Made(SimpleNamespace(conditions=conditions), like_it(SAMPLES, std)), store), store)

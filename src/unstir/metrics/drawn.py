@@ -18,6 +18,7 @@ from unstir.generate.drawing import check as check_job
 from unstir.generate.folder import drawn_in, name_of, read_images, save_images
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES
 from unstir.progress import counting
+from unstir.runs.conditions import some_images
 from unstir.runs.files import check_writable
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -108,7 +109,8 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
     """The settings of `Drawn` that say which classes, by default by the data's shares, or which held-out conditions."""
     if run.conditions is not None:
         store.verify()
-        return {"condition": run.conditions.rows_of(store, usual_split(run, store), MOST_CONDITIONS)}
+        split = usual_split(run, store)
+        return {"condition": run.conditions.rows_of(store, split, some_images(store, split, MOST_CONDITIONS))}
     if label is not None or not run.config.model.num_classes:
         return {"label": label}
     store.verify()  # a damaged label may be of any size

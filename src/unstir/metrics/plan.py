@@ -34,6 +34,7 @@ from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import SEEDS
 from unstir.pixels import from_uint8, shown
 from unstir.progress import counting
+from unstir.runs.conditions import some_images
 from unstir.runs.files import is_writable, make_folder, save_png
 
 logger = logging.getLogger(__name__)
@@ -185,17 +186,17 @@ def held_out_like(store: Store, label: object) -> Tensor:
 
 def paired(drawn: Drawn, store: Store) -> tuple[Drawn, int] | None:
     """What draws `SAMPLES` images for each of some held-out conditions, and how many; None unless these are images."""
-    conditions, pairs = drawn.model.conditions, min(PAIRS, store.count("held_out"))
-    if conditions is None or not conditions.is_image or pairs < 2:
+    conditions, pairs = drawn.model.conditions, some_images(store, "held_out", PAIRS)
+    if conditions is None or not conditions.is_image or len(pairs) < 2:
         return None
     rows = conditions.rows_of(store, "held_out", pairs)
-    return replace(drawn, condition=rows.repeat_interleave(SAMPLES, 0)), pairs * SAMPLES
+    return replace(drawn, condition=rows.repeat_interleave(SAMPLES, 0)), len(pairs) * SAMPLES
 
 
 def pair_figures(drawn: Drawn, num: int, store: Store) -> dict[str, Figure]:
     """The two figures of this module, of ``num`` images of pairs (`paired`), drawn now as far as they are not there."""
     images = store.scale.to_model(drawn.sets(num, 1)[0]).double().view(-1, SAMPLES, *store.shape)
-    real = store.scale.to_model(store.images("held_out")[: len(images)]).double()
+    real = store.scale.to_model(store.images("held_out")[some_images(store, "held_out", PAIRS)]).double()
     errors = (images.mean(1) - real).square().flatten(1).nanmean(1)
     variances = (1 + 1 / SAMPLES) * images.var(1).where(~real.isnan(), torch.nan).flatten(1).nanmean(1)
     error, ratio = errors.mean(), (variances.mean() / errors.mean()).sqrt()

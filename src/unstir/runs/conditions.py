@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unstir import randomness
 from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.parts import OURS, condition, make
@@ -90,17 +91,17 @@ class Conditions:
 
     @classmethod
     def measured(cls, data: DataConfig, store: Store) -> "Conditions":
-        """Those of a new run on a store, which it is to keep: of its first held-out images, or training ones where none
-        is held out. Raises UserError where the store has none, or the function fails.
+        """Those of a new run on a store, which it is to keep: of some held-out images, or training ones where none is
+        held out. Raises UserError where the store has none, or the function fails.
         """
         unscaled = _unscaled(data)
-        shape = tuple(unscaled._rows(store, "train", 1)[0].shape)
+        shape = tuple(unscaled._rows(store, "train", torch.arange(1))[0].shape)
         if len(shape) == 3 and data.condition != STORED:
             is_like = shape[0] == store.shape[0] and store.scale.is_float
             low, high = map(torch.tensor, (store.scale.low, store.scale.high) if is_like else _PIXELS)
             offset, scale = ((high + low) / 2).expand(shape[0]), ((high - low) / 2).expand(shape[0])
         else:
-            rows = unscaled._rows(store, "train", store.count("train"))
+            rows = unscaled._rows(store, "train", torch.arange(store.count("train")))
             if len(shape) == 3:
                 low, high = rows.amin((0, 2, 3)), rows.amax((0, 2, 3))
                 offset, scale = (high + low) / 2, (high - low) / 2
@@ -109,7 +110,8 @@ class Conditions:
         scale = scale.where(scale > 0, 1.0)
         card = ConditionCard(shape, tuple(offset.float().tolist()), tuple(scale.float().tolist()), "")
         scaled = replace(unscaled, card=card)
-        kept = scaled.rows_of(store, "held_out" if store.count("held_out") else "train", KEPT)
+        split = "held_out" if store.count("held_out") else "train"
+        kept = scaled.rows_of(store, split, some_images(store, split, KEPT))
         return replace(scaled, card=replace(card, sha256=_hash(kept)), read=lambda: kept)
 
     @property
@@ -119,7 +121,7 @@ class Conditions:
 
     @cached_property
     def kept(self) -> Tensor:
-        """The conditions of the first held-out images, in their units: float32 [n, ...]; UserError where damaged."""
+        """The conditions of some held-out images, in their units: float32 [n, ...]; UserError where damaged."""
         return self.read()
 
     def keep(self, folder: Path) -> None:
@@ -195,20 +197,20 @@ class Conditions:
         """What a network gets for the images ``x_0`` of a store with these numbers, int64 [B]."""
         return self.of_images(x_0, self.stored(store, split, index, x_0.device))
 
-    def rows_of(self, store: Store, split: str, num: int) -> Tensor:
-        """The conditions of the first ``num`` images of a split, in their units: float32 [n, ...]."""
-        rows = self._rows(store, split, num)
+    def rows_of(self, store: Store, split: str, index: Tensor) -> Tensor:
+        """The conditions of the images of a split with these numbers, int64 [n], in their units: float32 [n, ...]."""
+        rows = self._rows(store, split, index)
         return self._in_units(rows) if self.is_image and self.name != STORED else rows
 
-    def _rows(self, store: Store, split: str, num: int) -> Tensor:
+    def _rows(self, store: Store, split: str, index: Tensor) -> Tensor:
         """As `rows_of`, images of a function as it returns them."""
         if self.name == STORED:
             if (rows := store.conditions(split)) is None:
                 raise UserError("data.condition", self.name, f"is not in {store.path}", "pack conditions with it")
-            return rows[:num].clone()
+            return rows[index]
         parts = []
-        for images in torch.split(store.images(split)[:num], _AT_ONCE):
-            x_0, _ = known(store.scale.to_model(images), store.scale)
+        for some in torch.split(index, _AT_ONCE):
+            x_0, _ = known(store.scale.to_model(store.images(split)[some]), store.scale)
             values = self._of(x_0)
             if values.ndim not in (2, 4) or len(values) != len(x_0) or values.shape[2:] not in ((), x_0.shape[2:]):
                 due = f"[{len(x_0)}, K] or [{len(x_0)}, C, {', '.join(map(str, x_0.shape[2:]))}]"
@@ -233,6 +235,11 @@ class Conditions:
         return ends.view(2, 1, -1, *[1] * (rows.ndim - 2))
 
 
+def some_images(store: Store, split: str, num: int) -> Tensor:
+    """``num`` images of a split, or all of fewer, at random, for those of a folder lie by class: int64 [n]."""
+    return randomness.Order(0, "conditions", 0, store.count(split))[:num]
+
+
 def with_mark(scaled: Tensor) -> Tensor:
     """Scaled conditions with a last number or channel of ones, which says that they are given."""
     return torch.cat((scaled, torch.ones_like(scaled[:, :1])), 1)
@@ -247,7 +254,7 @@ def conditioned(config: Config, store: Store) -> Config:
     data, train = config.data, config.train
     if not data.condition:
         return config
-    size, *image = _unscaled(data)._rows(store, "train", 1)[0].shape
+    size, *image = _unscaled(data)._rows(store, "train", torch.arange(1))[0].shape
     model = replace(config.model, condition_values=0 if image else size, condition_channels=size if image else 0)
     for name in ("condition_channels", "condition_values"):
         if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
