@@ -71,8 +71,8 @@ class Net(torch.nn.Module):
         return self.b(torch.tanh(self.a(x) + t[:, None, None, None] / 20))
 
 @unstir.source
-def stars(num=24, seed=0, version: str = "1"):
-    assert isinstance(version, str)
+def stars(num=24, seed=0, version: str = "1", dark: bool = False):
+    assert isinstance(version, str) and isinstance(dark, bool)
     images = torch.randint(0, 256, (num, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     return images.numpy(), [number % 2 for number in range(num)]
 
@@ -182,7 +182,7 @@ def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
 def test_a_run_of_own_parts_is_trained_and_sampled_by_the_command_line(place, monkeypatch, unstir, refused):
     Path("mine.toml").write_text('''
 recipe = "digits"
-data = { source = "mine:stars", options = { num = 24, version = "12" } }
+data = { source = "mine:stars", options = { num = 24, version = "12", dark = true } }
 model = { type = "mine:Net" }
 loss = { weighting = "mine:soft", weighting_options = { gamma = 2 } }
 log = { to = ["mine:Diary"], held_out_images = 0, every = "1 step", options = { Diary = { name = "notes.txt" } } }
@@ -211,7 +211,7 @@ steps = 3
         unstir(*more[:-1], "--log.options.days", 2), "--log.options.days 2 must be a table", "log.options.days.NAME"
     )
     refused(unstir(*more[:-1], "--log.options.Dairy.days", 2), "is of no tracker")
-    assert Run.open("run").config.data.options == {"num": 24, "version": "12"}
+    assert Run.open("run").config.data.options == {"num": 24, "version": "12", "dark": True}
     assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0
     assert '"options.version": "1e3"' in Path("d/manifest.json").read_text()
     forget_parts(monkeypatch, "mine")

@@ -87,7 +87,7 @@ FORGED = [
     ("refused", [["a", None]]),
     ("notes", [{"text": "x", "count": 0, "examples": []}]),
     ("settings", {"size": [8]}),
-    ("settings", {"size": True}),
+    ("settings", {"size": [8]}),
     ("content_hash", None),
     ("unstir_store", True),
     ("unknown", 1),

@@ -455,6 +455,8 @@ def test_the_command_says_where_the_data_came_from_and_its_licence(unstir, tmp_p
     assert status == 0 and "x.npz" in out and "CC0" in out, err
     assert Store.open("store").manifest["settings"] == {"size": None, "channels": 3, "held_out": 0.1, "seed": 0}
     assert json.loads((tmp_path / "store" / "origin.json").read_text())["license"] == "CC0"
+    assert "CC-BY-4.0" in unstir("data", "pack", "x.npz", "--out", "store", "--license", "CC-BY-4.0")[1]
+    assert "CC-BY-4.0" in unstir("data", "pack", "x.npz", "--out", "store")[1]  # and stays
 
 
 def test_a_table_without_rows_adds_none(tmp_path):

@@ -48,7 +48,7 @@ class _Form:
 
     unstir_store: int
     kind: str
-    settings: dict[str, int | float | str | None]
+    settings: dict[str, bool | int | float | str | None]
     source_hash: str
     content_hash: str
     shape: Shape
@@ -142,6 +142,11 @@ def read_origin(folder: Path) -> Origin:
     except (OSError, ValueError):
         return Origin()
     return Origin(*(str(origin.get(key, "")) if isinstance(origin, dict) else "" for key in Origin._fields))
+
+
+def write_origin(folder: Path, origin: Origin) -> None:
+    """Keep what a store was packed from, beside its manifest."""
+    (folder / ORIGIN).write_bytes(json.dumps(origin._asdict(), indent=1).encode() + b"\n")
 
 
 def _hashed(content: dict[str, Any]) -> str:

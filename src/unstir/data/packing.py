@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from unstir.data.disk import require_space, usable_path
-from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
+from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin, write_origin
 from unstir.data.source import NAMES, Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, arrays, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
@@ -48,7 +48,8 @@ def pack(
       a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an
       object of the library datasets (docs/data.md).
     - size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
-    - channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None: 1 of mnist and digits, these, 3 of else.
+    - channels: 1 (grey), 3 (RGB), or what there is, 1..64; None: 1 of mnist and digits, all of floats and of other than 1, 3
+      or 4, else 3.
     - held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     - sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     - depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no levels.
@@ -180,7 +181,7 @@ def _finished(origin: Source[Any], out: Path) -> Store | None:
     if not is_store(out):
         raise UserError("", out, "exists and is not a packed store", _ANOTHER)
     store = Store.open(out)
-    packed, (place, stamp, _) = store.manifest, read_origin(out)
+    packed, (place, stamp, license) = store.manifest, read_origin(out)
     anew = f"{_ANOTHER}, or delete this one if no run needs it"
     if packed["kind"] != origin.kind:
         raise UserError("", out, f"holds {packed['kind']}, not {origin.kind}", anew)
@@ -192,6 +193,8 @@ def _finished(origin: Source[Any], out: Path) -> Store | None:
     if not surely and packed["source_hash"] != origin.source_hash(store.shape):
         raise UserError("", out, f"holds {place or 'another source'}, and {source} differs from it", anew)
     _check_refused(origin, store.refused)
+    if origin.options.license not in ("", license):
+        write_origin(out, Origin(place, stamp, origin.license))
     return store
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import unstir.data.manifest as manifests
 from unstir.data.disk import file_errors, held, open_file, sync_folder, usable_path
 from unstir.data.images import Shape
-from unstir.data.manifest import MANIFEST, ORIGIN, PACK_AGAIN, SPLITS, Note, Origin, sealed
+from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note, Origin, sealed, write_origin
 from unstir.errors import UserError, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
@@ -331,7 +331,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
 
 def publish(store: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:
     """Write origin and manifest, and give the finished store its name in one rename."""
-    (store / ORIGIN).write_bytes(json.dumps(origin._asdict(), indent=1).encode() + b"\n")
+    write_origin(store, origin)
     with (store / MANIFEST).open("wb") as file:
         file.write(sealed(manifest))
         _sync(file)
