@@ -86,6 +86,8 @@ def test_exif_orientation_is_applied(kind, orientation):
     pixels, notes = decode(encoded(stored.convert("RGB"), kind, exif=exif), f"a.{kind}", None, 1)
     assert np.abs(pixels[0].astype(int) - np.asarray(upright)).mean() < 3
     assert ("EXIF" in kinds(notes)) == (orientation > 1)
+    floats = decode(encoded(stored.convert("RGB"), kind, exif=exif), f"a.{kind}", None, 0, is_float=True).pixels
+    assert np.abs(floats.mean(0) - np.asarray(upright)).mean() < 3
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])

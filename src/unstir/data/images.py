@@ -124,7 +124,7 @@ def decode(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked below, damage raises
             if is_float or channels not in (1, 3):
-                return from_planes(_planes(data, kind), size, channels, is_float, notes)
+                return from_planes(_planes(data, kind, notes), size, channels, is_float, notes)
             image = fit(_load(data, kind, notes, ground), size, notes)
     except (Refused, MemoryError):  # want of memory says nothing about the file
         raise
@@ -136,8 +136,8 @@ def decode(
     return _decoded(image, channels, notes)
 
 
-def _planes(data: bytes, kind: str) -> NDArray[Any]:
-    """The channels of all pages as the file has them: [C, H, W]."""
+def _planes(data: bytes, kind: str, notes: list[str]) -> NDArray[Any]:
+    """The channels of all pages: [C, H, W]."""
     is_wide = kind == "PNG" and data[24] == 16 and data[25] != 0
     parts = []
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
@@ -148,7 +148,8 @@ def _planes(data: bytes, kind: str) -> NDArray[Any]:
         check_bits(image)
         for page in range(pages):
             image.seek(page)
-            plane = np.asarray(image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode)))
+            plain = image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode))
+            plane = np.asarray(_turned(plain, _orientation(image, notes), notes))
             parts.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))
     if len({part.shape for part in parts}) > 1:
         raise Refused("pages of several sizes")
@@ -260,13 +261,17 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
             if data[24] == 16 and not image.mode.startswith("I"):
                 notes.append("16-bit colour cut to 8 bits")
         plain = _to_8_bit(image, notes, ground)
-        if before in _ORIENT or left in _ORIENT:
-            notes.append("EXIF orientation applied")
-        if left in _ORIENT:
-            plain = plain.transpose(_ORIENT[left])
+        plain = _turned(plain, left, notes, before)
         if getattr(image, "n_frames", 1) > 1:
             notes.append("first frame of several")
         return plain
+
+
+def _turned(image: Image.Image, left: int, notes: list[str], before: int = 1) -> Image.Image:
+    """The image as it is to be seen, by the orientation that is ``left`` of that ``before`` Pillow loaded it."""
+    if before in _ORIENT or left in _ORIENT:
+        notes.append("EXIF orientation applied")
+    return image.transpose(_ORIENT[left]) if left in _ORIENT else image
 
 
 def _scale_transparent(image: Image.Image, bits: int) -> None:
