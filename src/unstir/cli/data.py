@@ -41,7 +41,8 @@ def pack(
         out: Folder of the store.
         size: Side in pixels, or height and width as 24x40, to which images are resized and cropped at the centre; by
             default they keep their one common size.
-        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, else 3. Of arrays and pages their own number.
+        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, all there are of floats and of other than 1, 3 or
+            4, else 3.
         depth: 8: pixels 0..255. float: values as they are, in float32, where NaN is missing. auto: float for arrays of
             floating point that are not 8-bit levels.
         scale: For float: the values that become -1 and 1, one pair for all channels or a pair each; by default the

@@ -129,7 +129,7 @@ class _Arrays(Records):
         try:
             self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
         except ValueError:
-            raise UserError("", self.name, "hold lists of several lengths", "give one label each") from None
+            raise UserError("", self.name, "hold lists of several lengths", "give (images, one label each)") from None
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
@@ -219,7 +219,7 @@ def in_memory(options: Options) -> Records:
     if isinstance(source, tuple):
         if len(source) > 2:
             raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
-        lists = isinstance(source[0], list) and isinstance(source[-1], list | np.ndarray)
+        lists = isinstance(source[0], list) and hasattr(source[-1], "__len__")
         if lists and len(source[0]) == len(source[-1]):  # images may be of several sizes
             return _ItemsOfDataset(replace(options, source=list(zip(*source, strict=True))))
         source = dict(zip(("images", "labels"), source, strict=False))

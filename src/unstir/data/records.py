@@ -75,7 +75,7 @@ def _with_names(parts: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[st
     names = [name for of_part in named for name in of_part]
     if 0 < (missing := names.count(None)) < len(names):
         without = f"has {missing} of {len(names)} rows without a label"
-        raise UserError("", whose, without, "give all a label, or none (-1 counts as none)")
+        raise UserError("", whose, without, "give all a label, or none" + " (-1 counts as none)" * bool(listed))
     further = {name for name in names if name is not None}.difference(listed)
     by_name = [rows._replace(labels=of_part) for rows, of_part in zip(parts, named, strict=True)]
     return by_name, (*listed, *sorted(further, key=natural))

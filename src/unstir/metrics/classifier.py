@@ -154,6 +154,7 @@ def budget(store: Store) -> int:
     return max(min(seen, seen * _FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH
 
 
+@torch.enable_grad()
 def _learn(net: ConvNet, images: Tensor, labels: Tensor, steps: int, seed: int) -> None:
     """Train ``net`` in place on ``images``, uint8 [N, C, H, W], in epochs of an order that ``seed`` decides."""
     seen = steps * BATCH

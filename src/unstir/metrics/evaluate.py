@@ -140,7 +140,7 @@ def ready(
 
 def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
-    if names_run(path) or not path.exists():
+    if names_run(path) or not Path(path).exists():
         run = Run.open(path)
         if others := len(saved(run)) - len(mine := own(run)):
             num = counted(others, "evaluation")

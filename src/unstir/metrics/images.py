@@ -211,7 +211,11 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
         return tuple(_as_images(images, store) for images in (array if array.ndim == 5 else [array]))
     if not isinstance(source, Iterable):
         raise UserError("images", source, "must be a folder, an array or batches of some")
-    batches = [_as_images(_as_tensor(batch), store) for batch in source]
+    batches = list[Tensor]()
+    for batch in source:
+        if isinstance(batch, tuple | list):
+            raise UserError("images", None, "come in batches with something else", "give the images alone, and labels")
+        batches.append(_as_images(_as_tensor(batch), store))
     return (torch.cat(batches),) if batches else ()
 
 
