@@ -149,6 +149,8 @@ def likelihood(
         line = scores.describe(columns, calls, model.process.T)
         show_result(columns, json_, line, *([f"per image {per_image}"] if per_image else []))
         return 0
+    if label is not None:
+        raise UserError("label", label, "is that of other images", ("name them with --images", {"label": None}))
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
