@@ -131,12 +131,18 @@ def test_subfolders_become_the_classes_of_a_run_that_can_be_guided(photos, unsti
     run = Run.open("run")
     assert (run.config.model.num_classes, run.config.train.condition_dropout) == (2, 0.1)
     assert run.data.classes == ("cats", "dogs")
+    unstir.done("train", "digits-guided", *words[2:-1], "of-ten")  # a recipe that has classes of its own
+    assert Run.open("of-ten").config.model.num_classes == 2
     drawn = "sample", "run", "--label", "cats", "--guidance", 2, "--num", 2, "--steps", 2, "--out", "made"
     unstir.done(*drawn)
 
 
 def test_a_run_without_classes_and_another_number_are_refused(photos, unstir, refused):
     words = "train", "digits", "--data.source", "photos", *SMALL, "--out", "run"
-    refused(unstir(*words, "--by-class", "--model.num_classes", 3), "--model.num_classes 3", "not the 2")
+    refused(unstir(*words, "--by-class", "--model.num_classes", 3), "--by-class sets model.num_classes")
+    refused(unstir("train", "digits-fill", *words[2:], "--by-class"), "--by-class does not go with data.condition")
+    plain = "train", "digits-guided", "--data.source", "photos/cats", *words[4:]
+    remedy = refused(unstir(*plain), "not the 0 classes", "--grids.guidance 1").split("use ")[1].split()
+    unstir.done(*plain[:-1], "remedied", *remedy)
     assert unstir(*words)[0] == 0
     refused(unstir(*words, "--by-class"), "--by-class is for", "another --out")

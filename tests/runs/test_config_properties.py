@@ -86,7 +86,9 @@ def test_a_mistake_in_python_names_the_argument(make, key, given):
 
 
 OTHERS = "loss.objective loss.times model.in_channels model.groups model.freq_shift diffusion.predict "
-OTHERS = (OTHERS + "grids.steps grids.guidance").split()  # at fault where another setting was given
+OTHERS = (
+    OTHERS + "grids.steps grids.guidance train.condition_dropout"
+).split()  # at fault where another setting was given
 
 
 def changed(tables, settings):
@@ -121,6 +123,7 @@ def changed(tables, settings):
         ("digits", {"grids.variance": "learned"}), ("digits", {"grids.sampler": "consistency"}),
         ("digits", {"diffusion.T": 20}), ("digits", {"grids.guidance": 2.0}),
         ("digits-guided", {"train.condition_dropout": 0.0}), ("digits", {"log.held_out_images": 1}),
+        ("mnist", {"model.num_classes": 0}),
     ],
 )  # fmt: skip
 def test_each_remedy_is_accepted(recipe, given):

@@ -64,7 +64,7 @@ def train(
     folder = recipes.run_folder(recipe, out)
     base = recipes.settings(recipe, folder)
     settings = Config(**{**vars(config), "recipe": base.recipe})
-    settings, stop = _for_minutes(settings, folder, minutes, by_class), Signals()
+    settings, stop = _fitting(settings, folder, minutes, by_class), Signals()
     try:
         with torchrun_group(settings.train.device) as group:
             watch = _observer(settings, folder, stop)
@@ -81,8 +81,10 @@ def train(
     return 0 if done.finished or place().rank else stop.status
 
 
-def _for_minutes(settings: Config, folder: Path, minutes: float | None, by_class: bool) -> Config:
-    """The settings, of which a new run of photos has some chosen for the minutes."""
+def _fitting(settings: Config, folder: Path, minutes: float | None, by_class: bool) -> Config:
+    """The settings, of which a new run of photos has some chosen for the minutes; UserError for options that clash."""
+    if by_class and "model.num_classes" in TYPED:
+        raise UserError("by_class", True, "sets model.num_classes", {"model.num_classes": None})
     if settings.recipe != recipes.PHOTOS:
         if minutes is not None:
             raise UserError("minutes", minutes, "is for the recipe photos", {"minutes": None})

@@ -115,7 +115,7 @@ class Config:
     def _check_condition(self) -> None:
         model, data, dropout = self.model, self.data, "train.condition_dropout"
         if (share := self.train.condition_dropout) and not (model.num_classes or data.condition):
-            raise UserError(dropout, share, "hides conditions, and there are none", (_CLASSES, {dropout: 0.0}))
+            raise UserError(dropout, share, "hides conditions, and there are none", (_CLASSES, self.unhidden))
         if data.condition and model.num_classes:
             others = {"model.num_classes": 0}, {"data.condition": ""}
             raise UserError("data.condition", data.condition, "and classes were given", others)
@@ -161,14 +161,19 @@ class Config:
         if diffusion.learned_variance and not loss.has_bound:
             untrained = "does not train diffusion.learned_variance"
             bound = {f"loss.{name}": value for name, value in {"objective": "hybrid", **loss.without_bound}.items()}
-            recipe = ("begin with the recipe digits-hybrid",) * (self.data.source == "digits")
-            raise UserError("loss.objective", loss.objective, untrained, (bound, *recipe))
+            fixed = {"diffusion.learned_variance": False}
+            raise UserError("loss.objective", loss.objective, untrained, (bound, fixed))
         if loss.objective == "hybrid" and not diffusion.learned_variance:
             both = {"diffusion.learned_variance": True}, {"loss.objective": "simple"}
             raise UserError("loss.objective", loss.objective, "is for diffusion.learned_variance", both)
         if self.kind.has_teacher and diffusion.predict == "eps":
             at_T = "is multiplied by sigma_T / alpha_T at t = T, which consistency cannot learn"
             raise UserError("diffusion.predict", "eps", at_T, {"diffusion.predict": "v"})
+
+    @property
+    def unhidden(self) -> dict[str, float]:
+        """What is changed for a network that no class or condition is hidden from, so that nothing guides it."""
+        return {"train.condition_dropout": 0.0} | ({"grids.guidance": 1.0} if self.grids.guidance != 1 else {})
 
     @property
     def kind(self) -> Kind:

@@ -132,7 +132,11 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
 def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
     if not data.classes:
         raise UserError("by_class", True, f"needs classes, and {whose} has none", "pack a folder of images per class")
-    model = replace(config.model, num_classes=config.model.num_classes or len(data.classes))
+    if config.data.condition:
+        raise UserError(
+            "by_class", True, "does not go with data.condition", ({"by_class": None}, {"data.condition": ""})
+        )
+    model = replace(config.model, num_classes=len(data.classes))
     train = replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
     return replace(config, model=model, train=train)
 
@@ -228,8 +232,8 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
         raise UserError("train.batch_size", batch, f"exceeds the {most} training images", {"train.batch_size": most})
     check_sides(config, height, width)
     if classes and classes != (num := len(data.classes)):
-        known = f"is not the {num} classes of {whose}"
-        raise UserError("model.num_classes", classes, known, {"model.num_classes": num})
+        fits = {"model.num_classes": num, **({} if num else config.unhidden)}
+        raise UserError("model.num_classes", classes, f"is not the {num} classes of {whose}", fits)
 
 
 def introduction(run: Run, state: State) -> str:
