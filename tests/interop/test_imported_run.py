@@ -15,6 +15,7 @@ from unstir.insight.write import write_report
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.metrics.evaluate import evaluate_run
+from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs.run import Run
 from unstir.runs.stores import compared_with
@@ -56,6 +57,13 @@ def test_it_is_evaluated_against_images_that_are_named(imported, classified):
     request = EvaluationRequest(store=classified, num=20, seeds=1)
     ((evaluation,), _) = evaluate_run(imported.path, request)
     assert evaluation.protocol["data"] and evaluation.main().value > 0 and evaluation.memorisation is None
+
+
+def test_its_errors_by_time_are_measured_on_images_that_are_named(imported, classified):
+    assert imported.model().errors is None
+    asked = Protocol(variance="optimal", num=4, calls=4)
+    save_likelihood(imported.model(), Store.open(classified), ("held_out",), asked)
+    assert imported.model().errors is not None
 
 
 def test_images_of_another_kind_are_refused(imported, classified):

@@ -39,7 +39,7 @@ from unstir.runs.checkpoint import content_hash
 from unstir.runs.lines import append, write
 from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.stores import check_data
+from unstir.runs.stores import check_data, compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.schedule import times
 from unstir.train.observer import Observer, Stop
@@ -142,11 +142,12 @@ def estimated_bits(
     return torch.cat(bits)
 
 
-def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages, size: int) -> None:
-    """Measure the mean squared error of the clamped estimate of x_0 at `ERROR_TIMES`, even in log-SNR, and add it to
-    errors.jsonl with the hash of the ``weights``.
+def measured_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages, size: int) -> list[dict[str, Any]]:
+    """The mean squared error of the clamped estimate of x_0 at `ERROR_TIMES`, even in log-SNR, as the line of
+    errors.jsonl with the hash of the ``weights``; none for weights that answer with NaN.
 
-    It is that of the first `ERROR_IMAGES` of the training ``images``, in batches of ``size``.
+    It is that of the first `ERROR_IMAGES` of the training ``images``, in batches of ``size``. A line is added to the
+    file but for a model that comes with unstir.
     """
     process = denoiser.process
     at = times(process.schedule, min(ERROR_TIMES, process.T), "log_snr")[-2::-1]
@@ -160,9 +161,12 @@ def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages,
             x_t = process.diffuse(batch.x_0, t, batch.noise("watched errors", t))
             sums[t] += ((denoise(x_t, t).x0 - batch.x_0).square() * present).sum().item()
     errors = [total / values for total in sums.values()]
-    if all(0 < error < math.inf for error in errors):  # else weights that answer with NaN
-        line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
+    if not all(0 < error < math.inf for error in errors):
+        return []
+    line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
+    if run.shipped is None:
         append(run.log_file("errors"), line, durable=True)
+    return [line]
 
 
 @torch.inference_mode()
@@ -170,12 +174,13 @@ def with_errors(model: Model, store: Store) -> Model:
     """The model with its errors by time, measured now where they were not, and kept; UserError for other data."""
     if model.errors is not None:
         return model
-    run = Run.open(model.folder)
+    run = compared_with(Run.open(model.run or model.folder), store)
     check_data(run.path, run.data, store)
     store.verify()
     images = FixedImages.choose(run, store, "train", model.device, ERROR_IMAGES)
-    keep_errors(run, model.denoiser, model.weights_sha256, images, run.config.train.micro_batch or ERROR_IMAGES)
-    return replace(model, errors=build.errors_by_time(run.config, run.log("errors").lines, model.weights_sha256))
+    size, weights = run.config.train.micro_batch or ERROR_IMAGES, model.weights_sha256
+    lines = measured_errors(run, model.denoiser, weights, images, size)
+    return replace(model, errors=build.errors_by_time(run.config, lines, weights))
 
 
 class HeldOutLoss:
@@ -221,7 +226,7 @@ class HeldOutLoss:
                 measured = {split: self._of_split(denoiser, images, on_call) for split, images in self._splits.items()}
                 if "train" in self._splits:  # before the line, which says that all of its step was measured
                     weights = content_hash(denoiser.net.state_dict())
-                    keep_errors(self._run, denoiser, weights, self._splits["train"], self._size)
+                    measured_errors(self._run, denoiser, weights, self._splits["train"], self._size)
         except _StoppedError:
             return False
         line = self._line(step, measured)
