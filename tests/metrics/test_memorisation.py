@@ -6,6 +6,7 @@ import math
 import re
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -217,8 +218,10 @@ def test_it_asks_to_stop_where_training_images_are_drawn(run, store, monkeypatch
     assert stop.signal == asked and len(logged) == (asked == 0)
 
 
-def test_images_of_an_untrained_network_are_no_copies(run):
+def test_images_of_an_untrained_network_are_no_copies_nor_of_one_photograph(run, store, monkeypatch):
     stop = Stop()
+    CopyWatch(run.path, stop).grid(12, Path("any.png"))
+    monkeypatch.setattr(copies, "with_store", lambda run: (run, SimpleNamespace(count=lambda split: 1)))
     CopyWatch(run.path, stop).grid(12, Path("any.png"))
     assert stop.signal is None
 

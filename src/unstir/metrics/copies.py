@@ -28,6 +28,8 @@ class CopyWatch(Observer):
         if not step:
             return
         run, store = with_store(Run.open(self._folder))
+        if store.count("train") < 2:  # a distance is relative to that of the second nearest
+            return
         model = run.model(step, device=run.config.train.device, dtype=run.config.train.dtype)
         job = Job(num=NUM, chain=model.chain, batch_size=NUM)
         drawn = torch.cat([images for _, images in sample_batches(model, job)]).cpu()
