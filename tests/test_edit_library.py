@@ -16,7 +16,8 @@ from unstir import edit
 from unstir.data import Store, pack
 from unstir.diffusion.samplers import Step
 from unstir.edit.stack import inpaint_stack, read_masks
-from unstir.generate.drawing import Job
+from unstir.generate.drawing import Job, sample_batches
+from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 from unstir.train.launch import train_run
 
@@ -113,6 +114,14 @@ def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once, counts)
         counts.clear()
         result = work()
         assert counts == [("editing", done, calls) for done in range(1, calls + 1)] and result.calls == calls
+
+
+def test_a_blend_is_between_the_images_that_sampling_draws_of_their_classes(once):
+    model = Run.open(once("classes", model__num_classes=10)).model()
+    job = Job(chain=replace(model.chain, sampler="ddim", steps=2, guidance=1.0), num=5, batch_size=5)
+    ((_, drawn),) = sample_batches(model, job)
+    ends = edit.blend(model, (4, 1), job, count=2).made
+    assert torch.equal(ends, to_uint8(drawn[[4, 1]].cpu()))
 
 
 @pytest.fixture

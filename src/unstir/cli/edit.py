@@ -201,7 +201,8 @@ def blend(
     Example: `unstir edit blend runs/mnist --numbers 0 5`
 
     Args:
-        numbers: Numbers of two images that `--sampler ddim` draws from the seed at the same times, in place of files.
+        numbers: Numbers of two images that `--sampler ddim` draws from the seed at the same times, without guidance,
+            in place of files.
         count: Number of images, including both ends.
         labels: Classes of the two images, by name or number, for a network with classes.
         refinements: Fixed-point iterations per step of the inversions.

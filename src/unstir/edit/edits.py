@@ -153,10 +153,14 @@ def blend(
     """``count`` images from one to another through their noises, both ends among them; see `editing.between`.
 
     The ``ends`` are picture files, which are inverted, or numbers of images that the model would draw, whose noises are
-    known. ``labels`` are the classes of the two, where the network knows classes (by default both are ``job.label``).
+    known. ``labels`` are the classes of the two, where the network knows classes: by default ``job.label`` or, of
+    numbers, those that `unstir sample` gives them.
     """
     weights = _weights(count)
-    pair_of_labels = labels or (job.label, job.label)
+    pair_of_labels: tuple[int | None, ...] = labels or (job.label, job.label)
+    if labels is None and all(isinstance(end, int) for end in ends):
+        drawn = model.labels.of(torch.tensor(ends), job.label)
+        pair_of_labels = pair_of_labels if drawn is None else tuple(drawn.tolist())
     first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
     files = {f"image{number}": end for number, end in enumerate(ends, start=1) if isinstance(end, Path)}
     if below := [end for end in ends if isinstance(end, int) and end < 0]:
