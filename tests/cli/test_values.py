@@ -36,6 +36,7 @@ def no_training(monkeypatch):
         ("train digits --out x.png", ["--out x.png is the name of a picture"]),
         ("sample here --out ~/x", ["--out ~/x has a ~ that the shell leaves", "leave out the quotes"]),
         ("data pack photos/* --out x", ["photos/* does not exist"]),
+        ("train digits --data.flip --seed 1 yes", ["takes no further 'yes'", "--NAME or --no-NAME"]),
         ("data pack a.png b.png --out x", ["takes no further 'b.png'", "in place of many files their folder"]),
         ("train digits --grids.sampler dpmp_2m", ["--grids.sampler dpmp_2m", "did you mean dpmpp_2m?"]),
     ],
@@ -135,6 +136,12 @@ def test_arguments_of_the_library_as_options_of_a_command(settings, words, text)
 )
 def test_a_wrong_value_is_shown_as_it_was_typed(unstir, refused, typed, says):
     assert says in refused(unstir("train", "digits", *typed))
+
+
+def test_another_sampler_of_the_grids_has_its_own_options(unstir, refused):
+    words = "train", "cifar10-report", "--grids.sampler", "ddim"  # the recipe's variance is of another
+    refused(unstir(*words, "--train.batch_size", 0), "--train.batch_size 0 must be greater")
+    refused(unstir(*words, "--grids.variance", "small"), "--grids.variance small is an option of ancestral")
 
 
 def test_in_a_file_a_setting_stays_one():

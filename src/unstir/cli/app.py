@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 import unstir
+from unstir.chain import DEFAULTS, OPTIONS
 from unstir.cli import values
 from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.options import FORMATTER
@@ -103,6 +104,8 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     recipe, out = typed.get("recipe", ""), typed.get("out")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
+    if typed.get("grids.sampler", base["grids"]["sampler"]) != base["grids"]["sampler"]:  # its options are its own
+        base["grids"] |= {name: DEFAULTS[name] for name in OPTIONS if f"grids.{name}" not in typed}
     for key in PARTS.keys() & typed.keys():
         section, name = key.split(".")
         words = next([token.value for token in each.tokens] for each in arguments if each.name == f"--{key}")
