@@ -306,8 +306,9 @@ def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unsti
 
 def test_paths_of_the_machine_stay_at_home():
     config = load_recipe("digits")
-    shown = public(replace(config, data=replace(config.data, store="/home/me/data")))
-    assert shown.data.store == "" and shown.data.source == "digits"
+    here = {"store": "/home/me/data", "options": {"root": "/home/me/patients"}}
+    shown = public(replace(config, data=replace(config.data, **here)))
+    assert shown.data.store == "" and shown.data.source == "digits" and not shown.data.options
     for source, kept in (
         ("/home/me/secret/ckpt.pt", "ckpt.pt"),
         ("google/ddpm@0123456789ab", "google/ddpm@0123456789ab"),

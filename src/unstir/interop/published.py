@@ -91,14 +91,15 @@ def write_repository(
 
 
 def public(config: Config) -> Config:
-    """A config without the places of its machine: of each path the last part alone, and no tracker."""
+    """A config without the places of its machine: of each path the last part alone, no tracker, no source's options."""
 
     def last(text: str) -> str:
         return Path(text).name
 
     source, *rest = config.imported.rsplit(", ", 2)  # program and hash, which hold no comma
     imported = ", ".join([source if hub.is_fetched(source) else last(source), *rest])
-    data = replace(config.data, source=last(config.data.source), store="", conditions=last(config.data.conditions))
+    own = config.data
+    data = replace(own, source=last(own.source), store="", conditions=last(own.conditions), options={})
     train = replace(config.train, init=last(config.train.init))
     return replace(config, data=data, train=train, log=replace(config.log, to=(), options={}), imported=imported)
 
