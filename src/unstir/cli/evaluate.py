@@ -120,7 +120,7 @@ def likelihood(
             bounded, of a store those of one split.
         per_image: CSV file with a row for each image, of --images or else of the run's data: its name or number, its
             bits per dimension and their parts. With --calls it has the error of each.
-        label: With --images the class of all of them; by default the names of subfolders.
+        label: Class of all images, of --images or else of the run's data, in place of their own.
         num: Number of images of the split, drawn by the seed; 0: all.
         calls: Network calls per image; 0: every term. Fewer give an unbiased estimate from random times, with its
             error over batches; below about 20 it is rough.
@@ -140,7 +140,7 @@ def likelihood(
     from unstir.runs.stores import with_store
 
     terms: dict[str, Any] = {"calls": calls, "variance": variance, "clip": clip, "seed": seed, "batch_size": batch_size}
-    if images or per_image:
+    if images or per_image or label:
         if num or out or split == "both":
             raise UserError("--num, --out and --split both are of the run's figure; leave them out")
         source = images or with_store(Run.open(run), store)[1].path
@@ -149,8 +149,6 @@ def likelihood(
         line = scores.describe(columns, calls, model.process.T)
         show_result(columns, json_, line, *([f"per image {per_image}"] if per_image else []))
         return 0
-    if label is not None:
-        raise UserError("label", label, "is that of other images", ("name them with --images", {"label": None}))
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)

@@ -60,7 +60,8 @@ def import_(
     from unstir.interop.importing import import_run
 
     done = import_run(source, out, asked)
-    sample = f"unstir sample {quoted(out)} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
+    steps = min(FAST.steps, done.run.config.diffusion.T)
+    sample = f"unstir sample {quoted(out)} --num 16 --sampler {FAST.sampler} --steps {steps}"
     show(*done.lines, f"sample   {sample}")
     return 0
 

@@ -131,6 +131,8 @@ def _of_parser(error: CycloptsError) -> str:
         return f"{error.token.keyword} is given twice; once is enough"
     if isinstance(error, Unused) and error.unused_tokens:
         other = "leave it out, name its option, or in place of many files their folder"
+        if error.unused_tokens[0] in ("yes", "no", "true", "false"):
+            other = "an option that is on or off is written --NAME or --no-NAME"
         return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"
     if isinstance(error, CoercionError) and error.argument:
         token = error.token or next(iter(error.argument.tokens), None)

@@ -67,7 +67,7 @@ def sample(
     from unstir.runs.run import Run
 
     if compare:
-        _check_compared(any(it is not None for it in (animate, strip, stages)), chain)
+        _check_compared(any(it is not None for it in (animate, strip, stages, format)), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         from unstir.interop.onnx_file import on_onnxruntime
@@ -106,6 +106,6 @@ def _described(text: str | None, model: Any) -> Any:
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
     """Raise UserError for what goes with --compare neither in one process nor in several."""
     if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
-        others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
+        others = "--sampler, --steps, --times, --options, --animate, --strip, --stages and --format"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     of_one("unstir sample --compare")
