@@ -203,7 +203,7 @@ LIKELIHOOD = {
     "an inverted store": (inverted, (), "changed or damaged"),
     "one call": (nothing, ("--calls", 1), "--calls 1 is outside 2..20"),
     "too many images": (nothing, ("--num", 300), "--num 300 is outside 1..299"),
-    "a class of the data": (nothing, ("--label", 3), "name them with --images"),
+    "a class of the data": (nothing, ("--label", 3), "--num, --out and --split both"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
     "a file for a folder": (a_file_in_the_way("likelihood"), (), "is a file"),
     "a folder in a file": (nothing, ("--out", "{}/run/config.toml/there"), "cannot be made: "),
