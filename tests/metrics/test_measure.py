@@ -4,6 +4,7 @@ import functools
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -335,7 +336,11 @@ def test_a_function_is_known_by_the_weights_that_it_names():
         net = nn.Linear(4, 2)
         return Extractor("inner", lambda images: net(images))
 
+    def scaled(scale):
+        return Extractor("inner", lambda images: images.flatten(1) * scale)
+
     assert features(0).hash == features(0).hash != features(1).hash
+    assert scaled(1).hash != scaled(2).hash != scaled(np.ones(64)).hash != scaled(np.zeros(64)).hash
     with refusing("net", "partial"):
         Extractor("partial", functools.partial(means))
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
@@ -124,9 +125,9 @@ class Extractor(Network):
 
     Images are uint8 in 0..255, or float32 in units of the data, NaN where a value is missing; it fills, resizes and
     scales them itself. Of a tuple the first are used. ``name`` goes into the names of figures ("FD-dinov2") and files.
-    ``hash`` is by default that over name, class, weights and buffers, or over the source of a function and the modules
-    and tensors that it names: another layer or arithmetic of the same weights needs another name. Anything else needs
-    a ``hash`` (UserError). ``part`` is MODULE:NAME of a part (`extractor`).
+    ``hash`` is by default that over name, class, weights and buffers, or over the source of a function and the modules,
+    arrays, numbers and texts that it names: another layer or arithmetic of the same weights needs another name.
+    Anything else needs a ``hash`` (UserError). ``part`` is MODULE:NAME of a part (`extractor`).
     """
 
     name: str
@@ -153,7 +154,7 @@ class Extractor(Network):
     def _batch(self, images: Tensor) -> Outputs:
         with parts.guarded("features", self.part):
             answer = self.net(images.to(self.device))
-        features = answer[0] if isinstance(answer, tuple) else answer
+            features = torch.as_tensor(answer[0] if isinstance(answer, tuple) else answer)
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
         if not bool(features.isfinite().all()):
@@ -171,11 +172,13 @@ def _identity(net: Callable[[Tensor], Any]) -> tuple[str, dict[str, Tensor]]:
         mend = "give a function, or its hash"
         raise UserError("net", type(net).__qualname__, "is no module, and no function with a source", mend) from None
     values = {**named.globals, **named.nonlocals, "self": getattr(net, "__self__", None)}
-    weights = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    plain = {name: value for name, value in sorted(values.items()) if isinstance(value, int | float | str | tuple)}
+    arrays = {name: value for name, value in values.items() if isinstance(value, Tensor | np.ndarray)}
+    weights = {name: torch.as_tensor(value) for name, value in arrays.items()}
     for name, module in values.items():
         if isinstance(module, nn.Module):
             weights |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-    return source, weights
+    return f"{source} {plain}", weights
 
 
 def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Network:
@@ -183,11 +186,12 @@ def extractor(name: str, device: torch.device, options: Mapping[str, parts.Optio
     parts.allow(parts.Name("features")(name))
     short = parts.short_name(name)
     net = parts.make("features", name, options=options, section=f"features_options.{short}", device=str(device))
+    source = inspect.getsource(parts.find("features", name))
     if isinstance(net, Network):
         return net
     net = net.to(device) if isinstance(net, nn.Module) else net
     made = Extractor(short.replace("_", "-"), net, part=name)
-    return replace(made, hash=content_hash({}, f"{made.hash} {sorted(options.items())}")) if options else made
+    return replace(made, hash=content_hash({}, f"{made.hash} {source} {sorted(options.items())}"))
 
 
 def wrong_images(images: Tensor, due: str) -> UserError:
