@@ -15,18 +15,21 @@ import unstir
 from conftest import forget_parts, tiny_config
 from refusals import mistake, refusing
 from unstir import Chain, Job, Run, parts, sample_batches
+from unstir.data import pack
 from unstir.errors import UserError
 from unstir.interop.diffusers_settings import to_scheduler
 from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS
 from unstir.runs import build, recipes, toml
-from unstir.runs.sections import DiffusionConfig, LossConfig
+from unstir.runs.conditions import Conditions
+from unstir.runs.sections import DataConfig, DiffusionConfig, LossConfig
 from unstir.runs.stores import with_store
 from unstir.theory.schedule import from_betas
 from unstir.train.launch import train_run
 
 MINE = """
+import numpy as np
 import torch
 import unstir
 from unstir import NoiseSchedule, Step
@@ -66,9 +69,10 @@ class Net(torch.nn.Module):
         super().__init__()
         self.a = torch.nn.Conv2d(in_channels, width, 3, padding=1)
         self.b = torch.nn.Conv2d(width, out_channels, 3, padding=1)
+        self.register_buffer("longest", torch.from_numpy(np.array(20.0, np.float32)))
 
     def forward(self, x, t, label=None):
-        return self.b(torch.tanh(self.a(x) + t[:, None, None, None] / 20))
+        return self.b(torch.tanh(self.a(x) + t[:, None, None, None] / self.longest))
 
 @unstir.source
 def stars(num=24, seed=0, version: str = "1", dark: bool = False):
@@ -270,6 +274,20 @@ def half(denoise, process, x_T, times, noise):
 @unstir.sampler
 def lost(denoise, process, x_T, times, noise):
     yield Step(0, x_T + torch.zeros(3, 3), x_T)
+
+@unstir.sampler
+def pairs(denoise, process, x_T, times, noise):
+    yield 0, x_T
+
+@unstir.sampler
+def eager(denoise, process, x_T, times, noise):
+    raise ValueError("too few")
+
+@unstir.condition
+def of_numpy(images): return images.numpy()
+
+@unstir.source
+def nothing(): torch.zeros(3, 8, 8)
 """)
     parts.allow("mine:short")
     for given, says in {
@@ -288,25 +306,34 @@ def lost(denoise, process, x_T, times, noise):
     steps = process, torch.randn(1, 1, 2, 2), torch.arange(1)
     *_, last = unstir.draw(lambda x, t: unstir.Prediction(x, x), *steps, Chain("mine:half", times=(10, 5)))
     assert last.t == 5
-    for name, says in {"half": "ends at t=10, not at 0", "lost": r"fails: RuntimeError: .*\(mine.py"}.items():
+    with pytest.raises(UserError, match="returns nothing"):
+        pack("mine:nothing", place / "none")
+    store = pack(torch.zeros(20, 1, 8, 8, dtype=torch.uint8), place / "store", channels=1)
+    with pytest.raises(UserError, match="returns a ndarray"):
+        Conditions.measured(DataConfig(condition="mine:of_numpy"), store)
+    for name, says in {
+        "half": "ends at t=10, not at 0", "lost": r"fails: RuntimeError: .*\(mine.py", "pairs": "yields a tuple",
+        "eager": r"fails: ValueError: too few \(mine.py",
+    }.items():  # fmt: skip
         chain, noise = Chain(f"mine:{name}", steps=3), unstir.starting_noise(0, torch.arange(2), (1, 8, 8))
         with pytest.raises(UserError, match=says):
             list(unstir.draw(lambda x, t: unstir.Prediction(x, x), process, noise, torch.arange(2), chain))
 
 
-def test_a_part_of_the_program_that_runs_needs_no_further_step(tmp_path):
-    (tmp_path / "program.py").write_text(
+@pytest.mark.parametrize("program", ["program", "01-loop"])
+def test_a_part_of_the_program_that_runs_needs_no_further_step(tmp_path, program):
+    (tmp_path / f"{program}.py").write_text(
         MINE
         + """
 from dataclasses import replace
 from unstir import load_recipe
 from unstir.nn.config import ModelConfig
 from unstir.runs import build
-config = replace(load_recipe("digits"), model=ModelConfig(type="program:Net"))
+config = replace(load_recipe("digits"), model=ModelConfig(type=unstir.parts.name_of("network", Net)))
 print(build.num_parameters(config))
 """
     )
-    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run([sys.executable, f"{program}.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout == f"{4 * 9 + 4 + 4 * 9 + 1}\n"
 
 
@@ -326,6 +353,16 @@ def test_annotations_that_are_text_count_as_types_do(tmp_path, monkeypatch):
     forget_parts(monkeypatch, "later")
     parts.allow("later:plan")
     assert [parts.read("schedule", "later:plan", key, "12") for key in ("version", "power")] == ["12", 12]
+    assert [parts.read("schedule", "later:plan", "power", text) for text in (".5", "-.5e1", "007")] == [
+        0.5,
+        -5.0,
+        "007",
+    ]
+    (tmp_path / "under").mkdir()
+    (tmp_path / "under/__init__.py").write_text("from later import plan\n")
+    parts.allow("under:plan")
+    assert parts.find("schedule", "under:plan") is parts.find("schedule", "later:plan")
+    sys.modules.pop("under")
     with refusing("power", "high"):
         parts.check_options("schedule", "later:plan", {"power": "high"})
     forget_parts(monkeypatch, "later")

@@ -178,7 +178,7 @@ def is_own(name: str) -> bool:
     return bool(_OWN.fullmatch(name))
 
 
-_OWN = re.compile(r"(?!hf:)[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # hf:NAME is a data set of the Hub
+_OWN = re.compile(r"(?!hf:)\w[\w.-]*:[A-Za-z_]\w*")  # hf:NAME is a data set of the Hub
 
 
 def short_name(name: str) -> str:
@@ -219,6 +219,8 @@ def facts(kind: str, name: str) -> Mapping[str, Any]:
 
 def _load(kind: str, name: str) -> None:
     module = name.partition(":")[0]
+    if _imported_elsewhere(kind, name):
+        return
     if module not in _allowed | {item.strip() for item in os.environ.get(VARIABLE, "").split(",")}:
         trust = f"where you trust {module}, type {VARIABLE}={module} before the command, or import it first"
         raise UserError("", f"the {kind} {name}", "is code of its own, which a run does not hold", trust)
@@ -231,8 +233,17 @@ def _load(kind: str, name: str) -> None:
     except Exception as error:
         mend = f"mend it there, or type the command in the folder of {module}.py"
         raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
-    if (kind, name) not in _KNOWN:
+    if (kind, name) not in _KNOWN and not _imported_elsewhere(kind, name):
         raise UserError("", f"the module {module}", f"has no {kind} {short_name(name)}", f"put @unstir.{kind} above it")
+
+
+def _imported_elsewhere(kind: str, name: str) -> bool:
+    """Whether a module that is loaded has under this name a part of another one; it is known by both names then."""
+    part = getattr(sys.modules.get(name.partition(":")[0]), short_name(name), None)
+    for (its_kind, _), known in list(_KNOWN.items()):
+        if its_kind == kind and known[0] is part:
+            _KNOWN[kind, name] = known
+    return (kind, name) in _KNOWN
 
 
 def make(kind: str, name: str, *arguments: Any, options: Mapping[str, Any], section: str = "", **also: Any) -> Any:
@@ -365,11 +376,11 @@ def read(kind: str, name: str, key: str, text: str) -> Any:
         if (taken := _parameters(find(kind, name)).get(key)) and taken.annotation is str:
             return text
     with suppress(ValueError):  # such as 007
-        return json.loads(text) if _WORD.fullmatch(text) else text
+        return json.loads(re.sub(r"(?<![0-9])\.", "0.", text)) if _WORD.fullmatch(text) else text
     return text
 
 
-_WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+_WORD = re.compile(r"true|false|-?([0-9]{1,15}(\.[0-9]+)?|\.[0-9]+)(e[+-]?[0-9]{1,2})?")
 
 
 def is_numeral(text: str) -> bool:

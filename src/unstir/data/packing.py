@@ -90,6 +90,8 @@ def origin_of(options: Options) -> Source[Any]:
     name, made = options.source, None
     if isinstance(name, str) and (name in NAMES or is_own(name)):
         made = make("source", name, options=options.options, section="options")
+        if made is None:
+            raise UserError("source", name, "returns nothing", "return images, or (images, labels)")
         if isinstance(made, type):  # a form of its own
             return made(options)  # type: ignore[no-any-return]
     from unstir.data.forms import source_of  # with what reads each form

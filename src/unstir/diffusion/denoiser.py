@@ -73,7 +73,7 @@ class Denoiser:
         tensor are not checked, which would wait for a device: on the CPU too high a label is a UserError all the same.
         """
         if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):  # type: ignore[redundant-expr]
-            raise UserError("t", t, "is no whole number", f"give one in 1..{self.process.T}, or int64 [B]")
+            raise UserError("t", t, "is no int", f"give one in 1..{self.process.T}, or int64 [B]")
         if isinstance(t, int) and not 1 <= t <= self.process.T:
             raise UserError("t", t, f"is outside 1..{self.process.T}", "t = 0 is the clean image")
         if isinstance(condition, int):

@@ -3,7 +3,8 @@
 Image number i is a function of (seed, i) and the settings, whatever batch it is computed in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ def steered(
     return thresholded(denoise, chain.threshold) if chain.threshold else clipped(denoise)
 
 
+@torch.no_grad()
 def drawn_images(
     denoise: Denoise, process: Process, shape: tuple[int, ...], num: int, chain: Chain, batch_size: int = 64
 ) -> Iterator[Tensor]:
@@ -69,15 +71,17 @@ def draw(
 
     denoise = steered(denoise, chain, process, weak, indices)
     options = chain.options | {name: getattr(chain, name) for name in facts_of(chain.sampler).options}
-    steps = parts.find("sampler", chain.sampler)(denoise, process, x_T, visited, noise, **options)
-    return _checked(steps, chain.sampler, visited[-1]) if parts.is_own(chain.sampler) else steps
+    steps = partial(parts.find("sampler", chain.sampler), denoise, process, x_T, visited, noise, **options)
+    return _checked(steps, chain.sampler, visited[-1]) if parts.is_own(chain.sampler) else steps()
 
 
-def _checked(steps: Iterator[Step], sampler: str, end: int) -> Iterator[Step]:
+def _checked(steps: Callable[[], Iterator[Step]], sampler: str, end: int) -> Iterator[Step]:
     """The steps of a sampler of the user's own; UserError where it fails, or its last one is not at t = ``end``."""
     step = None
     with parts.guarded("sampler", sampler):
-        for step in steps:
+        for step in steps():
+            if not isinstance(step, Step):
+                raise UserError("sampler", sampler, f"yields a {type(step).__name__}", "yield Step(t, x, x0)")
             yield step
     if step is None or step.t != end:
         ends = "has no steps" if step is None else f"ends at t={step.t}, not at {end}"

@@ -81,7 +81,7 @@ def _made(config: ModelConfig) -> nn.Module:
 def outline(config: Config) -> nn.Module:
     """The network on torch's meta device: its shapes, without memory. Raises UserError as `network`."""
     with torch.device("meta"):
-        return _made(network_config(config))
+        return _made(network_config(config)).to("meta")  # for buffers made of NumPy's arrays
 
 
 def num_parameters(config: Config) -> int:

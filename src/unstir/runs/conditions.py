@@ -219,7 +219,10 @@ class Conditions:
         return torch.cat(parts).float()
 
     def _of(self, x_0: Tensor) -> Tensor:
-        return make("condition", self.name, x_0, options=self.options, section=_SECTION)  # type: ignore[no-any-return]
+        values = make("condition", self.name, x_0, options=self.options, section=_SECTION)
+        if not isinstance(values, Tensor):
+            raise UserError("data.condition", self.name, f"returns a {type(values).__name__}, not a tensor")
+        return values
 
     def _scaled(self, rows: Tensor) -> Tensor:
         ends = self._ends(rows)

@@ -99,8 +99,11 @@ def _tracker(name: str, folder: Path, log: LogConfig) -> Observer:
         tracker: Observer = parts.find("tracker", name)(folder, **options)
     except UserError:
         raise
-    except Exception as error:  # of the library, which is broken
-        raise UserError("log.to", name, f"cannot be loaded: {parts.said(error)}", "install its library anew") from None
+    except Exception as error:
+        mend = "install its library anew"
+        if parts.is_own(name):
+            mend = "mend it there; the folder is made before begin, and is the place to open files in"
+        raise UserError("log.to", name, f"cannot be loaded: {parts.said(error)}", mend) from None
     return tracker
 
 
