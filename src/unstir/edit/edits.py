@@ -157,10 +157,7 @@ def blend(
     numbers, those that `unstir sample` gives them.
     """
     weights = _weights(count)
-    pair_of_labels: tuple[int | None, ...] = labels or (job.label, job.label)
-    if labels is None and all(isinstance(end, int) for end in ends):
-        drawn = model.labels.of(torch.tensor(ends), job.label)
-        pair_of_labels = pair_of_labels if drawn is None else tuple(drawn.tolist())
+    pair_of_labels = labels or _classes(model, ends, job.label)
     first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
     files = {f"image{number}": end for number, end in enumerate(ends, start=1) if isinstance(end, Path)}
     if below := [end for end in ends if isinstance(end, int) and end < 0]:
@@ -187,6 +184,11 @@ def blend(
     options = {"count": count, "labels": pair_of_labels, **origin}
     names, nrow = (*("first", "second")[: len(given)], *_shares(weights)), count + len(given)
     return editing.done("blend", files, given, to_uint8(made), names, nrow=nrow, psnr=came_back, **options)
+
+
+def _classes(model: Model, ends: tuple[Any, Any], label: int | None) -> tuple[int | None, ...]:
+    drawn = model.labels.of(torch.tensor(ends), label) if isinstance(ends[0], int) else None
+    return (label, label) if drawn is None else tuple(drawn.tolist())
 
 
 def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
