@@ -240,10 +240,8 @@ def _load(kind: str, name: str) -> None:
 def _imported_elsewhere(kind: str, name: str) -> bool:
     """Whether a module that is loaded has under this name a part of another one; it is known by both names then."""
     part = getattr(sys.modules.get(name.partition(":")[0]), short_name(name), None)
-    for (its_kind, _), known in list(_KNOWN.items()):
-        if its_kind == kind and known[0] is part:
-            _KNOWN[kind, name] = known
-    return (kind, name) in _KNOWN
+    known = next((known for (of, _), known in _KNOWN.items() if of == kind and known[0] is part), None)
+    return known is not None and _KNOWN.setdefault((kind, name), known) is known
 
 
 def make(kind: str, name: str, *arguments: Any, options: Mapping[str, Any], section: str = "", **also: Any) -> Any:
@@ -381,15 +379,6 @@ def read(kind: str, name: str, key: str, text: str) -> Any:
 
 
 _WORD = re.compile(r"true|false|-?([0-9]{1,15}(\.[0-9]+)?|\.[0-9]+)(e[+-]?[0-9]{1,2})?")
-
-
-def is_numeral(text: str) -> bool:
-    """Whether a word is a number to `float`."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def library(name: str, extra: str, what: str) -> Any:

@@ -88,3 +88,12 @@ def waiting(seconds: float) -> str:
     """A forecast in words: "about 3.3 minutes", "less than a second"."""
     text = duration(seconds)
     return text if text.startswith("less") else f"about {text}"
+
+
+def is_numeral(text: str) -> bool:
+    """Whether a word is a number to `float`."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

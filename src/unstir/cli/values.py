@@ -10,7 +10,8 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.parts import OURS, WORDS, is_numeral, is_own, kind_of, read, short_name
+from unstir.parts import OURS, WORDS, is_own, kind_of, read, short_name
+from unstir.progress import is_numeral
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits

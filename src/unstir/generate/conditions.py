@@ -12,7 +12,7 @@ from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, as_float32
 from unstir.data.source import read_array
 from unstir.errors import UserError
-from unstir.parts import is_numeral
+from unstir.progress import is_numeral
 from unstir.runs.model import Model
 
 
