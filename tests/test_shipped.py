@@ -69,6 +69,8 @@ def test_a_name_that_a_run_has_too_is_refused_and_both_are_named(place):
     refused = mistake(Run.open, "digits")
     assert "shipped:digits" in str(refused.remedy) and place in str(refused.remedy)
     assert Run.open("shipped:digits").shipped and Run.open(Path(place).resolve()).shipped is None
+    assert run_command("report", "shipped:digits", "--no-measure", "--out", "page.html") == 0
+    assert "FD-classifier" in Path("page.html").read_text()
 
 
 def test_what_was_made_of_a_model_hides_it_not():

@@ -17,7 +17,7 @@ from unstir.chain import DEFAULTS
 from unstir.insight import charts, tables
 from unstir.metrics.figures import in_rows
 from unstir.metrics.likelihood import Protocol, save_likelihood
-from unstir.pictures.charts import DASHES, MARKERS, log_axis
+from unstir.pictures.charts import DASHES, MARKERS, draw_bits, log_axis
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
 
@@ -72,6 +72,13 @@ def test_two_series_of_a_chart_differ_in_more_than_colour():
     assert len(series) == 2
     assert ["dasharray" in style for style in series] == [False, True]
     assert len(set(re.findall(r'<use href="#([^"]*)"[^>]*style="fill: #', drawn))) >= 2
+
+
+@pytest.mark.parametrize(("bits", "scale"), [([3.0, 2.0], "log"), ([1.4, -3.2], "linear")])
+def test_bits_of_densities_may_be_negative_and_are_drawn(bits, scale):
+    axes = Figure().subplots()
+    draw_bits(axes, [{"images": 10**at, "bits": value, "bits_error": 0.1} for at, value in enumerate(bits, 1)])
+    assert axes.get_yscale() == scale
 
 
 def test_precision_and_recall_are_drawn_over_training_as_far_as_they_were_measured():

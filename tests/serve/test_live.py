@@ -1,5 +1,7 @@
 """The live page in headless Chromium: its network is torch's, its steps are the sampler's, and it is for everybody."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 from unstir.randomness import Key, normal
 from unstir.runs.model import Model
-from unstir.serve.live import NUM, as_linear, chains_of, rounded, write_live
+from unstir.serve.live import NUM, as_linear, chains_of, contents, rounded, write_live
 from unstir.theory import schedule
 from unstir.theory.process import Process
 from unstir.train.launch import train_run
@@ -98,6 +100,15 @@ def largest_of_pixels(tab, model, images):
 
 @pytest.mark.slow
 @browsers.NO_BROWSER
+def test_the_command_says_what_the_run_is_drawn_with_otherwise():
+    model = model_of()
+    own = replace(model, chain=Chain("ancestral", 9, variance="large", clip=False))
+    assert [each["words"] for each in contents(own)["chains"]][::2] == [
+        "--sampler unipc --steps 12 --clip", "--sampler ancestral --steps 50 --variance auto --clip",
+    ]  # fmt: skip
+    assert contents(model)["chains"][0]["words"] == "--sampler unipc --steps 12"
+
+
 class TestInTheBrowser:
     @pytest.mark.parametrize("name", CONFIGS)
     def test_one_call_is_that_of_torch(self, opened, name):

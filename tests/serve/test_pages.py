@@ -146,6 +146,7 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
     assert int(page.locator("#time").get_attribute("max")) > 2
     page.reload()
     assert page.locator("[name=model] option").first.inner_text() == "live"  # it was written last
+    assert tab("train").locator("[name=model]").input_value() == "live"
     shutil.rmtree("runs/live")
     shutil.copytree(run, "runs/live")  # trained anew: three grids
     serving.until(page, "document.getElementById('time').max === '2'")

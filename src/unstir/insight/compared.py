@@ -27,7 +27,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     alike, reasons = same_protocol(runs)
     protocol = alike[0].protocol if alike else None
     pairs = zip(runs, stores, strict=True)
-    facts = [gather(run.path, store=store, samples=False, protocol=protocol) for run, store in pairs]
+    facts = [gather(run.name, store=store, samples=False, protocol=protocol) for run, store in pairs]
     names, steps = [it.name for it in facts], [it.step for it in facts]
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]

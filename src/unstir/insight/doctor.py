@@ -18,7 +18,7 @@ from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothi
 from unstir.insight.statement import times
 from unstir.insight.themes import quality
 from unstir.progress import counting
-from unstir.runs import recipes
+from unstir.runs import build, recipes
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.files import is_number
@@ -32,6 +32,7 @@ FEWEST = 8  # lines; with fewer there is no verdict on a trend
 PEAK = 1.3  # times the error of an output of 0, which is exceeded where the rate is too high
 ENOUGH_IMAGES = 20_000  # seen; with fewer a run that goes on is not judged
 BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
+SIGNAL = -7.0  # log-SNR at t = T, alpha 0.03: above, images keep something that the noise a chain begins with lacks
 ALIKE = 0.5  # of the data's variance between images
 
 HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # learning rates that trained digits well
@@ -150,8 +151,9 @@ def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     if gap > most and (result.decided or not result.error):
         means = f"the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of 255"
         evidence = f"{means} ({sure}; {samples.chain}); at most {most:.1f} is usual"
-        remedy = "train for longer; a linear schedule of few steps keeps signal at t = T: use "
-        remedy += "`diffusion.schedule=cosine` or a T of 1000 in a new run"
+        remedy = longer(facts)
+        if build.schedule(facts.config.diffusion).log_snr(facts.config.diffusion.T) > SIGNAL:
+            remedy += "; its schedule keeps signal at t = T: use `diffusion.schedule=cosine` in a new run"
         says = f"samples are {'lighter' if result.value > 0 else 'darker'} than the data"
         yield _finding(facts, evidence, remedy, gap, most, says)
 

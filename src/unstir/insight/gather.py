@@ -147,7 +147,7 @@ def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run's own weights, by rising step, and what is wrong with the other files of them."""
     mine = own(run)
     whole, known = ({it.name() for it in items} for items in (saved(run), mine))
-    others = [path for path in sorted((run.path / FOLDER).glob("*.json")) if path.stem not in known]
+    others = [path for path in sorted((run.files / FOLDER).glob("*.json")) if path.stem not in known]
     pairs = [pairs_file(run, item) for item in mine if not is_of(pairs_file(run, item), weights=item.weights)]
     wrong = [f"{path} {FOREIGN if path.stem in whole else DAMAGED}" for path in others]
     return mine, [*wrong, *(f"{path} {FOREIGN}" for path in pairs)]

@@ -46,7 +46,7 @@ def write(
     run: Run, store: Store | None, path: Path, protocol: Mapping[str, Any] | None = None, samples: bool = False
 ) -> Facts:
     """Write the report of a run and return its facts; ``samples``: draw some for the doctor; ``store``: its data."""
-    facts = gather(run.path, store=store, samples=samples, protocol=protocol)
+    facts = gather(run.name, store=store, samples=samples, protocol=protocol)
     examined, last = examine(facts), facts.last
     statements, result = analyse(facts, examined.findings), causes(examined.findings)
     shown: dict[str, Any] = {
@@ -62,7 +62,7 @@ def write(
         "settings": toml.flat(facts.config).items(),
         **of_samples(store, None if last is None else pictures.drawn_for(run, last), last, run.config.data.flip),
     }
-    write_page(path, "report.html", shown, str(run.path))
+    write_page(path, "report.html", shown, run.name)
     return facts
 
 

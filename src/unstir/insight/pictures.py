@@ -102,7 +102,7 @@ def snapshots(run: Run) -> list[tuple[str, Picture]]:
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{run.images_seen(step):,} images"), of_run.drawn_grid(run, name)
         if path:
-            result.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
+            result.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}", step >= 0)))
     return result
 
 
@@ -132,11 +132,14 @@ def some(store: Store, images: Tensor, shows: str) -> Picture:
     return encode(grid(store.scale.shown(images[chosen]), COLUMNS), shows)
 
 
-def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:
-    """The first rows and columns of a grid of the run in a file, which may be of another grids.num than now."""
+def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str, drawn: bool) -> Picture:
+    """The first rows and columns of a grid of the run in a file, which may be of another grids.num than now.
+
+    Where it was ``drawn``, a condition that is an image stands beside each.
+    """
     with _opened(path) as image:
         channels, height, width = run.data.shape
-        beside = run.conditions is not None and run.conditions.is_image
+        beside = drawn and run.conditions is not None and run.conditions.is_image
         tile = channels, height, width * (1 + beside)
         return encode(corner(image, tile, run.config.grids.nrow, names, CORNER), shows)
 

@@ -117,7 +117,7 @@ def draw_bits(axes: "Axes", lines: Lines) -> None:
     for _, key, name in SPLITS:
         bars(axes, [(it["images"], it[key], it[f"{key}_error"]) for it in lines if _is_number(it.get(key))], name)
     axes.set_title("bound, bits per dimension (estimate)")
-    _of_snapshots(axes, lines)
+    _of_snapshots(axes, lines, all(it.get(key, 1) > 0 for it in lines for _, key, _ in SPLITS))  # of densities below 0
 
 
 def draw_by_time(axes: "Axes", lines: Lines) -> None:
@@ -134,8 +134,9 @@ def draw_by_time(axes: "Axes", lines: Lines) -> None:
     axes.set_xlabel("timestep t (small: details, large: layout)")
 
 
-def _of_snapshots(axes: "Axes", lines: Lines) -> None:
-    log_axis(axes, "y")
+def _of_snapshots(axes: "Axes", lines: Lines, logarithmic: bool = True) -> None:
+    if logarithmic:
+        log_axis(axes, "y")
     images_axis(axes, min((line["images"] for line in lines if line["images"]), default=1))
 
 

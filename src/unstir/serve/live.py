@@ -23,6 +23,7 @@ from unstir.diffusion.denoiser import Denoiser, Prediction
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError, printable, quoted
 from unstir.insight.page import check_files, environment
+from unstir.insight.statement import typed
 from unstir.nn.unet import UNet
 from unstir.randomness import stream_id
 from unstir.runs.files import write_text
@@ -113,7 +114,7 @@ def contents(model: Model) -> dict[str, Any]:
         "streams": {name: str(stream_id(name)) for name in ("start", "sample")},
         "chains": [_described(chain, model) for chain in chains],
         "frames": list(frames(model, chains[0])),
-        "run": quoted(model.folder),
+        "run": quoted(model.run or model.folder),
     }
 
 
@@ -150,9 +151,11 @@ def _described(chain: Chain, model: Model) -> dict[str, Any]:
     for call in described["calls"]:
         of_time = model.process.schedule.gather(call["t"], torch.empty(0))
         call |= {"skip": pair.c_skip(*of_time), "out": pair.c_out(*of_time)}
-    words = f"--sampler {chain.sampler} --steps {chain.steps}"
-    variance = "" if chain.variance == "auto" else f" --variance {chain.variance}"
-    return {"words": words + variance, "guidance": chain.guidance, **described}
+    here = {"sampler": chain.sampler, "steps": chain.steps}
+    usual = model.chain.changed(**here, guidance=chain.guidance)  # of which the page shows nothing but what is here
+    others = {name: value for name, value in asdict(chain).items() if name != "seed" and value != getattr(usual, name)}
+    words = typed(" ".join(f"{name}={value}" for name, value in {**here, **others}.items()))
+    return {"words": words, "guidance": chain.guidance, **described}
 
 
 def frames(model: Model, chain: Chain) -> Iterator[dict[str, Any]]:

@@ -64,6 +64,6 @@ form.model.addEventListener("change", choose);
 fresh.addEventListener("input", start);
 fresh.addEventListener("submit", (event) => event.preventDefault());
 start();
-if (!restore(form)) form.model.selectedIndex = form.model.length - 1;
+restore(form);
 choose();
 setInterval(look, 2000);
