@@ -201,3 +201,12 @@ def test_masks_in_split_folders_are_those_of_their_images(tmp_path):
             hole.save(tmp_path / split / f"{number}.png")
     keep = read_masks(tmp_path, None, shape)
     assert (~keep).nonzero()[:, 3].view(4, 8).unique(dim=1).flatten().tolist() == [0, 0, 7, 7]  # train is packed first
+
+
+def test_masks_called_as_their_images_with_mask_behind_are_theirs(tmp_path):
+    for column, name in enumerate(("cell", "cell_2", "cell_10")):
+        hole = Image.new("L", (8, 8))
+        hole.paste(255, (column, 0, column + 1, 8))
+        hole.save(tmp_path / f"{name}_mask.png")
+    keep = read_masks(tmp_path, None, (3, 1, 8, 8))
+    assert (~keep).nonzero()[:, 3].view(3, 8).unique(dim=1).flatten().tolist() == [0, 1, 2]

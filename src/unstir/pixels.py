@@ -54,7 +54,8 @@ class Scale:
     @property
     def in_words(self) -> str:
         """What the values are and which of them -1 and 1 stand for."""
-        ends = ", ".join(f"{low:.4g}..{high:.4g}" for low, high in self.pairs)
+        digits = 4 if all(high - low > abs(low) / 1000 for low, high in self.pairs) else 9
+        ends = ", ".join(f"{low:.{digits}g}..{high:.{digits}g}" for low, high in self.pairs)
         return f"float32; -1..1 is {ends}, by channel" if ends else "pixels 0..255"
 
     @property

@@ -517,6 +517,9 @@ def test_a_mask_of_channels_last_counts_and_conditions_of_some_splits_are_refuse
     mask = np.zeros(values.shape[:3], bool)
     mask[:, 0] = True
     packed = pack({"images": values, "mask": mask}, tmp_path / "last").images("train")
+    of_one = pack({"images": values, "mask": mask[..., None]}, tmp_path / "one").images("train")
+    assert torch.equal(of_one.isnan(), packed.isnan())
+    assert "fits no images" in str(mistake(pack, {"images": values, "mask": mask[0]}, tmp_path / "for-all"))
     assert packed[:, :, 0].isnan().all() and not packed[:, :, 1:].isnan().any()
     of_train = {"x_train": values, "conditions_train": np.ones((len(values), 2)), "x_test": values}
     assert "some splits" in str(mistake(pack, of_train, tmp_path / "split"))

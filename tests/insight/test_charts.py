@@ -74,7 +74,7 @@ def test_two_series_of_a_chart_differ_in_more_than_colour():
     assert len(set(re.findall(r'<use href="#([^"]*)"[^>]*style="fill: #', drawn))) >= 2
 
 
-@pytest.mark.parametrize(("bits", "scale"), [([3.0, 2.0], "log"), ([1.4, -3.2], "linear")])
+@pytest.mark.parametrize(("bits", "scale"), [([3.0, 2.0], "log"), ([1.4, -3.2], "linear"), ([None, 2.0], "log")])
 def test_bits_of_densities_may_be_negative_and_are_drawn(bits, scale):
     axes = Figure().subplots()
     draw_bits(axes, [{"images": 10**at, "bits": value, "bits_error": 0.1} for at, value in enumerate(bits, 1)])

@@ -177,6 +177,12 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store, logged):
     assert len(logged) == 1  # for those with a label are judged as of its class
 
 
+def test_labels_are_names_or_numbers_and_never_some_of_each(place, store):
+    np.savez(place / "x.npz", images=store.images("held_out")[:30, 0].numpy(), labels=np.arange(30) % 3)
+    like = with_names(store, [str(number) for number in range(1, 11)])  # "1" is a name, and the number of another
+    assert images_of(place / "x.npz", like).asked[0].unique().tolist() == [0, 1, 2]
+
+
 def test_classes_asked_for_have_a_name_in_the_protocol(store):
     shares = store.labels("train").bincount() / store.count("train")
     near = torch.repeat_interleave(torch.arange(10), (shares * 100).round().long())

@@ -254,10 +254,14 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
     if not groups:
         known = f"{', '.join(_IMAGES)}, x_train or train_images"
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
-    for group in groups.values():  # a mask is of each value, or [N, H, W] of all channels; another is none
+    for group in groups.values():  # a mask is of each value, or [N, H, W] of all channels; [N] is another thing
         num, *sides = arrays[group[0]].shape
-        fitting = (num, *sides), (num, *sides[-2:]), (num, 1, *sides[-2:]), (num, *sides[:2])
-        group[2] = group[2] if group[2] and arrays[group[2]].shape in fitting else ""
+        fitting = (num, *sides), (num, *sides[-2:]), (num, 1, *sides[-2:]), (num, *sides[:2]), (num, *sides[:2], 1)
+        if group[2] and (has := arrays[group[2]].shape) not in fitting:
+            if len(has) > 1:
+                fits_none = f"has a {group[2]} {list(has)} that fits no {group[0]} {[num, *sides]}"
+                raise UserError("", name, fits_none, "give [N, H, W], or call it otherwise")
+            group[2] = ""
     if len({bool(of_conditions) for *_, of_conditions in groups.values()}) > 1:
         raise UserError("", name, "has conditions of some splits alone", "give them for each split, or for none")
     masked = any(of_mask for _, _, of_mask, _ in groups.values())

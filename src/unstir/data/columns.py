@@ -101,10 +101,11 @@ class Parquet(Records):
     def _bytes_column(self, opened: Any) -> str:
         if not opened.metadata.num_rows:
             return ""
-        for name, value in next(opened.iter_batches(1)).to_pylist()[0].items():
-            data = value.get("bytes") if isinstance(value, dict) else value
-            if isinstance(data, bytes) and signature(data[:16]):
-                return str(name)
+        for row in next(opened.iter_batches(64)).to_pylist():  # the first may be null
+            for name, value in row.items():
+                data = value.get("bytes") if isinstance(value, dict) else value
+                if isinstance(data, bytes) and signature(data[:16]):
+                    return str(name)
         raise UserError("", self.name, f"has no column of images among {', '.join(opened.schema_arrow.names)}")
 
 

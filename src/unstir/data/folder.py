@@ -70,8 +70,8 @@ def arrange(
     classes = tuple(sorted(set(names.values()), key=natural))
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[names[path]] for path in ordered], np.int64) if names else None
-    where = "outside the class folders" if by_path is None else "not in the file of labels"
-    refused = [(path, f"{where}, so without a label") for path in loose]
+    where = "outside the class folders, so" if by_path is None else "in the file of labels"
+    refused = [(path, f"{where} without a label") for path in loose]
     notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
     why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]

@@ -296,7 +296,7 @@ def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule
             return _within(-1, 1, _raised), [("values in -1..1 scaled to 0..255", what)]
     elif low >= 0 and high <= 255:
         return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
-    elif kind == np.uint16:
+    elif kind.newbyteorder("=") == np.uint16:
         seen = np.zeros(1 << 16, bool)
         for array in arrays:
             for image in array:

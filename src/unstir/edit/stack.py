@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from unstir.pictures.grid import grid
 from unstir.pixels import known
 from unstir.runs import sidecar
 from unstir.runs.model import Model
+
+_MASK = re.compile(r"[ _-]?mask(?=[.]\w+$)")  # behind the name of an image in that of its mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +108,20 @@ def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
 def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:
     """What to keep of images of a shape [N, C, H, W], bool [N or 1, 1 or C, H, W]: all but the ``box`` or a mask.
 
-    That is a picture for all, as `read_mask` takes it, a folder with one for each in their order, or an array [H, W],
-    [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None without any.
+    That is a picture for all, as `read_mask` takes it, a folder with one for each in the order of their names (without
+    "_mask"), or an array [H, W], [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None
+    without any.
     """
     size: Shape = (1, shape[2], shape[3])
     if mask is None and box is None:
         return None
     if mask is not None and mask.is_dir():
-        files = arrange(list_folder(mask).entries, 0.0, 0).items  # in the order in which images are packed
+        entries = list_folder(mask).entries
+        names = {_MASK.sub("", entry.path): entry.path for entry in entries}
+        if len(names) == len(entries):
+            entries = [entry._replace(path=name) for name, entry in zip(names, entries, strict=True)]
+        items = arrange(entries, 0.0, 0).items  # in the order in which images are packed
+        files = [names.get(item, item) for item in items]
         keep = torch.cat([torch.ones(0, *size) > 0, *(read_mask(mask / file, None, None, size) for file in files)])
     elif mask is not None and mask.suffix.lower() == ".npy":
         keep = torch.from_numpy(read_array(mask, "mask") == 0)

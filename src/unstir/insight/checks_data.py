@@ -69,7 +69,7 @@ def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
 @check("leak", "held-out images are trained on")
 def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     which = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
-    remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
+    remedy = f"take the copies out of the source; {_again(facts)}"
     yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), which, remedy)
 
 

@@ -117,7 +117,8 @@ def draw_bits(axes: "Axes", lines: Lines) -> None:
     for _, key, name in SPLITS:
         bars(axes, [(it["images"], it[key], it[f"{key}_error"]) for it in lines if _is_number(it.get(key))], name)
     axes.set_title("bound, bits per dimension (estimate)")
-    _of_snapshots(axes, lines, all(it.get(key, 1) > 0 for it in lines for _, key, _ in SPLITS))  # of densities below 0
+    above = all((it.get(key) or 1) > 0 for it in lines for _, key, _ in SPLITS)  # those of densities may be negative
+    _of_snapshots(axes, lines, above)
 
 
 def draw_by_time(axes: "Axes", lines: Lines) -> None:
