@@ -285,9 +285,9 @@ def _of_names(
     path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_number: Sequence[int] = ()
 ) -> Tensor | None:
     """The store's numbers, int64 [N], of classes ``asked`` for by these names or numbers; None, said, for others."""
-    known, numbers = ({name: i for i, name in enumerate(each)} for each in (store.classes, map(str, by_number)))
-    if set(names) - set(known) and not set(names) - set(numbers):  # names or numbers, never some of each
-        known = numbers
+    known = {name: i for i, name in enumerate(store.classes)}
+    if by_number and set(names) - set(known):  # names or numbers, never some of each
+        known = {str(number): number for number in by_number}
     others = sorted(set(names) - set(known))
     numbers = matched(names, store.classes) if others or not names else tuple(known[name] for name in names)
     if numbers is None and store.classes:
