@@ -444,3 +444,18 @@ def test_it_begins_with_the_model_of_the_package_where_that_fits(folder, monkeyp
     assert for_minutes(digits, 1, by_class=True).train.init == ""
     assert for_minutes(replace(digits, model=replace(digits.model, channels=16)), 1).train.init == ""
     assert for_minutes(digits, 1, typed=["train.init"]).train.init == ""
+
+
+def test_it_trains_alike_whatever_the_program_is_in(digits, tmp_path, quick):
+    config = tiny_config(digits, train__length="2 steps")
+    plain = train_run(config, tmp_path / "plain").run.load()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            within = train_run(config, tmp_path / "within").run.load()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, tensor in plain.part("model").items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, within.part("model")[name])
+    with refusing("dtype", "bf16"):
+        Run.open(tmp_path / "plain").model(dtype="bf16")

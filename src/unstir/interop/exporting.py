@@ -72,7 +72,8 @@ def _diffusers(model: Model, name: str) -> Writer:
     if model.conditions is not None:
         raise UserError("", model.folder, "has a condition that diffusers' UNet2DModel does not know", {"to": "onnx"})
     weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
-    unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
+    with torch.random.fork_rng(devices=[]):  # for the weights that are replaced
+        unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
     unet.load_state_dict(to_diffusers(weights))
     settings = to_scheduler(DiffusionConfig(**model.settings["diffusion"]), model.chain)
     pipeline = diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(**settings))
@@ -84,7 +85,10 @@ def _diffusers(model: Model, name: str) -> Writer:
         if model.labels.count or model.data.scale.is_float:
             kept = {"classes": model.labels.names, "has_null": model.labels.has_null, "scale": model.data.scale.pairs}
             write_text(folder / KEPT, json.dumps(kept, indent=1) + "\n")
-        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, low_cpu_mem_usage=False)
+        with torch.random.fork_rng(devices=[]):
+            unet = diffusers.UNet2DModel.from_pretrained(
+                folder / "unet", local_files_only=True, low_cpu_mem_usage=False
+            )
         return lambda x, t, label: unet(x, t, class_labels=label).sample
 
     return write

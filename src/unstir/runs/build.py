@@ -9,8 +9,8 @@ bits, so a run keeps to what it began with.
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -63,13 +63,24 @@ def network(config: Config, device: torch.device) -> nn.Module:
     A U-Net lies in memory as suits the device (`layout`). Raises UserError where a network of the user's own cannot be
     found or made (`unstir.parts`).
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _float32():
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         net = _made(network_config(config)).to(device)
     if isinstance(net, UNet):
         net = net.to(memory_format=layout(device))  # type: ignore[call-overload, unused-ignore]  # torch forgot it
         net.checkpoint_activations(config.train.activation_checkpointing)
     return net
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """In this block torch makes weights in float32, whatever the program's default is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _made(config: ModelConfig) -> nn.Module:
@@ -237,7 +248,12 @@ def device(name: str) -> torch.device:
 
 
 def dtype_name(name: str, on: torch.device) -> Literal["float32", "bfloat16"]:
-    """The arithmetic that a config's name means on a device; "auto" is bfloat16 where it is native, else float32."""
+    """The arithmetic that a config's name means on a device; "auto" is bfloat16 where it is native, else float32.
+
+    Raises UserError for another name.
+    """
+    if name not in ("auto", "float32", "bfloat16"):
+        raise UserError("dtype", name, "must be auto, float32 or bfloat16")
     bfloat16 = has_native_bfloat16(on) if name == "auto" else name == "bfloat16"
     return "bfloat16" if bfloat16 else "float32"
 

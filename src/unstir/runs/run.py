@@ -278,6 +278,7 @@ class Run:
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
         find("network", self.config.model.type)  # one of the user's own is refused before anything is drawn
         build.check_compile(compile, on)
+        build.dtype_name(dtype, on)  # which refuses another
         weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, self.path, self.load)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
