@@ -8,7 +8,7 @@
 diffusers' network has the structure of the recipe's, that of denoising-diffusion-pytorch is its own of the same width.
 Each peer is trained as its own example or Trainer does by default (batches of 16, a rate of 1e-4, an average), and with
 batches of 64 and a rate of 1e-3 ("tuned"), diffusers also with the velocity and the cosine schedule that the recipe has
-("v", at three rates), in float32; ours as `unstir train` does, grids included. The peers are given the images as
+("v", at four rates), in float32; ours as `unstir train` does, grids included. The peers are given the images as
 tensors, mirrored where the recipe mirrors them. Each draws --num images by its default of 1000 calls and in --calls
 calls by its fast sampler, without guidance. They are judged by the Frechet distance in a classifier of the store's
 labels, the sliced Wasserstein distance, bits per dimension where a network is ours or can be imported, and for digits
@@ -112,6 +112,7 @@ SIDES: dict[str, Callable[[Work, int], Trained]] = {
     "diffusers, tuned, v": partial(diffusers, batch=64, lr=1e-3, warmup=100, velocity=True),
     "diffusers, tuned, v, 2e-3": partial(diffusers, batch=64, lr=2e-3, warmup=100, velocity=True),
     "diffusers, tuned, v, 4e-3": partial(diffusers, batch=64, lr=4e-3, warmup=100, velocity=True),
+    "diffusers, tuned, v, 8e-3": partial(diffusers, batch=64, lr=8e-3, warmup=100, velocity=True),
     "denoising-diffusion-pytorch": partial(lucidrains, batch=16, lr=1e-4),
     "denoising-diffusion-pytorch, tuned": partial(lucidrains, batch=64, lr=1e-3),
 }
