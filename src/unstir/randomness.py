@@ -48,6 +48,10 @@ class Key:
         if self.slots.dtype != torch.int64 or self.slots.ndim != 1:
             raise ValueError(f"slots must be int64 [B], not {self.slots.dtype} {list(self.slots.shape)}")
 
+    def __getitem__(self, part: slice) -> "Key":
+        """The same numbers for a part of the batch: ``key[8:16]`` draws what slots 8 to 15 draw."""
+        return Key(self.seed, self.stream, self.step, self.slots[part])
+
 
 def bits(key: Key, n: int) -> Tensor:
     """64 random bits in each of n numbers a slot: int64 [B, n], every value equally likely."""

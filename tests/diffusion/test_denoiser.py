@@ -93,7 +93,7 @@ def test_the_nearest_of_several_noises_is_taken_for_each_image_alone():
     for i, (image, noise) in enumerate(zip(x_0, nearest_noise(key, x_0, 8), strict=True)):
         away = [torch.dist(image, each).item() for each in drawn[i]]
         assert torch.dist(image, noise).item() == pytest.approx(min(away)) and max(away) > min(away)
-        assert torch.equal(noise, nearest_noise(Key(5, "noise", 9, slots[i : i + 1]), x_0[i : i + 1], 8)[0])
+        assert torch.equal(noise, nearest_noise(key[i : i + 1], x_0[i : i + 1], 8)[0])
     assert torch.equal(nearest_noise(key, x_0), randomness.normal(key, (3, 4, 4)))
 
 
