@@ -62,7 +62,8 @@ def test_it_is_evaluated_against_images_that_are_named(imported, classified):
 def test_its_errors_by_time_are_measured_on_images_that_are_named(imported, classified):
     assert imported.model().errors is None
     asked = Protocol(variance="optimal", num=4, calls=4)
-    save_likelihood(imported.model(), Store.open(classified), ("held_out",), asked)
+    store = Store.open(classified)
+    save_likelihood(compared_with(imported, store).model(), store, ("held_out",), asked)
     assert imported.model().errors is not None
 
 
