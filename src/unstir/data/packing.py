@@ -48,8 +48,8 @@ def pack(
       a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an
       object of the library datasets (docs/data.md).
     - size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
-    - channels: 1 (grey), 3 (RGB), or what there is, 1..64; None: 1 of mnist and digits, all of floats and of other than 1, 3
-      or 4, else 3.
+    - channels: 1 (grey), 3 (RGB), or what there is, 1..64; None: 1 of mnist and digits, all of floats and of
+      other than 1, 3 or 4, else 3.
     - held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     - sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     - depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no levels.

@@ -41,7 +41,9 @@ class Exported:
     def lines(self) -> tuple[str, ...]:
         """What was written, how well it agrees, and the notes."""
         agrees = f"its outputs are those of the model to {self.error:.1g} of the largest"
-        return (f"exported {self.folder}; {agrees}", *(f"note     {note}" for note in self.notes))
+        files = list(self.folder.iterdir())
+        written = files[0] if len(files) == 1 else self.folder  # which train.init takes
+        return (f"exported {written}; {agrees}", *(f"note     {note}" for note in self.notes))
 
 
 def export(model: Model, to: Target, folder: str | Path | None = None) -> Exported:
