@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,13 @@ def train_run(
 
 
 def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop, _learning():
+    with (
+        run.lock() if group.is_first else nullcontext(),
+        within_memory(*LOWER),
+        stop,
+        torch.inference_mode(False),
+        torch.enable_grad(),  # whatever the program is in
+    ):
         if group.is_first:
             run.tidy()
         run = fitting(run, store, group)  # before the display of the training, for it has one of its own
@@ -95,12 +101,6 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
         return Training(run, step, True, (conclusion(run, step),))
     stopped = f"stopped at step {step} of {run.length}; all is saved, the same command continues"
     return Training(run, step, finished, _made(run) if finished else (stopped,))
-
-
-@contextmanager
-def _learning() -> Iterator[None]:
-    with torch.inference_mode(False), torch.enable_grad():  # whatever the program is in
-        yield
 
 
 def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_class: bool) -> tuple[Run, Store]:
