@@ -7,9 +7,8 @@
 One folder that wraps all others is entered. Images outside the class folders are refused, for want of a label; where
 they are the majority, all are packed without labels. Order is natural (img2 before img10), train first.
 
-A file beside the images may give the labels, in the place of class folders. metadata.csv and metadata.jsonl, also in
-each folder of a split, have a row for each image: file_name, from this file's folder on, and label, without which they
-change nothing. dataset.json has {"labels": [["00000/img00000000.png", 6], ...]}, or null for none.
+A file beside the images may give the labels, in the place of class folders: metadata.csv or metadata.jsonl, also in
+each folder of a split, with file_name (from the file's folder on) and label, or dataset.json (docs/data.md).
 """
 
 import csv

@@ -1,32 +1,6 @@
 """One image file's bytes to one array, or a reason why not: uint8, or float32 where more than 8 bits are kept.
 
-| Met in a folder or zip                         | What is done
-|------------------------------------------------|----------------------------------------
-| PNG, JPEG (also MPO), WebP, BMP, GIF, TIFF     | decoded, by content and never by name
-| no extension, or that of another format        | decoded by content; noted
-| any other format, also HEIC, AVIF, JPEG 2000   | refused
-| empty, truncated or damaged file               | refused as far as its decoder notices: PNG has checksums, JPEG none
-| more than 67,108,864 pixels, or 64 MiB of file | refused from the header, before any pixel is allocated
-| grey, 1-bit, palette, RGB, YCbCr               | grey is copied to RGB, colour becomes grey by ITU-R 601 luma; noted
-| alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque
-| CMYK                                           | converted without a colour profile; noted
-| colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are
-| 16-bit grey                                    | round(v / 257), not clipped; noted, and how many levels are left
-| TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded
-| 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted
-| float or 32-bit integer samples, Lab           | refused, unless values are kept
-| values are kept (`--depth float`)              | a page a channel; refused at 16 bits: grey-alpha PNG, colour TIFF
-| EXIF orientation 2..8                          | applied; noted
-| animated GIF, WebP or PNG, several pages       | first frame, noted; of other than 1 and 3 channels each page is one
-| sides of at least `size`                       | the centre in its proportions, resized with Lanczos (antialiased)
-| shorter side in [size/2, size)                 | the same, which enlarges; noted
-| shorter side below size/2, such as 1x1         | refused: there is nothing to see in it
-| `size` not given                               | kept as it is; all images must then have one shape
-| no image extension and not an image            | ignored; noted
-| hidden file, __MACOSX, Thumbs.db, desktop.ini  | ignored; noted
-| no permission, broken or looping link          | refused
-| link to a folder, device, pipe, socket         | not followed or opened; noted
-| zip: encrypted, link, absolute or `..` name    | refused
+docs/data.md ("Image files") says what is done with each kind of file.
 """
 
 import hashlib

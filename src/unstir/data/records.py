@@ -1,11 +1,8 @@
 """Images as rows of something: arrays, a table, shards of samples, a torch Dataset. One source packs them all.
 
 What differs is how rows are found and read (`Rows`); splits, labels, chunks and digests are here. A row may be an image
-file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], that with a
-square image is meant, else (of other numbers of channels) that of fewer channels.
-
-Arrays whose values are not those of images are brought to them by one rule for all, which is noted: integers in 0..255,
-uint16 by v / 257, and floating point in -1..1 by (v + 1) / 2. Values outside the range of the rule are refused.
+file's bytes, an image of Pillow, or an array. Arrays whose values are not those of images are brought to them by one
+rule for all, which is noted (docs/data.md); values outside its range are refused.
 """
 
 import re
