@@ -1,16 +1,14 @@
 """Tests of significance: when a difference is *decided*, for evaluations, the report and the doctor alike.
 
 An effect is a difference (or a mean) with its standard error. Its test turns the ratio of the two into a *normal
-deviate* z, the size that a standard normal number would have with the same tail, so that effects known from three seeds
-and from a thousand images are held against one `LEVEL`:
+deviate* z, so that effects known from three seeds and from a thousand images are held against one `LEVEL`:
 
 * `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), or of pairs (`paired`); `effect` of
   any value with an error;
 * `exact` for a one-sided p, of `binomial_tail`, `precedence`, or `mann_whitney` (a conservative normal approximation).
 
-A page tests some twenty effects; at two errors, one of them would stand out in a run where nothing happened. At 3.5
-each has a chance of 1 in 2,150, and all twenty together less than 1 in 100. The largest of k is tested so
-(`largest_of`).
+A page tests some twenty effects: at 3.5 errors the chance that one of them stands out in a run where nothing happened
+is below 1 in 100. The largest of k is tested so too (`largest_of`).
 
 The tests of ranks rest on "they are all alike" alone. Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
 a shift of the whole. For a few extreme values among many, count the values of a below the j-th smallest of b. Let n
@@ -19,8 +17,8 @@ first c + j - 1 ranks hold fewer than j of b, so
 
     P(count >= c) = P(Hypergeometric(n + m, m, c + j - 1) <= j - 1)
 
-exactly (the precedence test: Epstein 1954, Nelson 1963). A binomial tail with rate j/m would treat an estimated rate as
-exact, and accuse too often. A value equal to the j-th of b is not counted, which errs towards "alike".
+exactly (the precedence test: Epstein 1954, Nelson 1963); a binomial tail would treat the rate j/m as exact. A value
+equal to the j-th of b is not counted, which errs towards "alike".
 """
 
 import math

@@ -4,13 +4,12 @@
 
     d^2 = |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2))
 
-Heusel et al. 2017 apply it to the features of images. Their FID is this formula on one particular Inception network; on
-the features of `classifier` the figure is *FD-classifier*, and compares with no published FID.
+FID (Heusel et al. 2017) is this formula on the features of one Inception network, *FD-classifier* on those of
+`classifier`.
 
 The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). These are also the ones of
 Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z. The one root comes from a symmetric
-eigendecomposition; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
-1e-16 in the null space of a singular covariance into errors of 1e-8.
+eigendecomposition. No root is taken of a product already rounded, which would turn errors of 1e-16 into errors of 1e-8.
 
 Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `infinite_fd`.
 """

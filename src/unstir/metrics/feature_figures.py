@@ -1,21 +1,10 @@
 """Every figure of features in one network: of sets of images, of real ones (the floor) and of noise (the ceiling).
 
-Precision, recall, density and coverage hold equal numbers of samples and real images against each other. One subset of
-the reference would put the chance of its choice into the figure, so they are the mean over disjoint subsets, and what
-the choice leaves open is an error of its own.
+Precision, recall, density and coverage hold equal numbers of samples and real images against each other. They are the
+mean over disjoint subsets of the reference, and what the choice of these leaves open is an error of its own.
 
-The floor is what new real images reach, drawn as the generator draws its own (docs/evaluation.md).
-
-*Its classes.* Held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), by the
-shares of the training split or as asked for. At random, some class runs short when nearly all held-out images are to be
-drawn. Then fewer are drawn, n' instead of n, at random and in equal shares; the difference of the means is due to the
-chance in the classes alone, it falls as 1/n (a distance between shares of classes falls as 1/sqrt(n)), and so
-
-    floor(n) = in equal shares(n) + n'/n (at random(n') - in equal shares(n'))
-
-*Its error.* The variance of one set of n in fixed shares (by halves, which are drawn in these shares too) times n over
-the number of held-out images is that of the mean over all sets that these images could give, and what the draws made
-leave open is added. The reference is the same for samples and floor, so its choice cancels where both are compared.
+The floor is what new real images reach, drawn as the generator draws its own: docs/evaluation.md ("Bounds") has how,
+and its error.
 """
 
 import math
@@ -87,7 +76,7 @@ def draws(classes: Tensor, shares: Tensor, num: int, at_random: bool) -> Draws |
 def bound(
     of: Draws, figures: Callable[[Tensor], Figures], errors: Callable[[Tensor], Figures], squares: Sequence[str] = ()
 ) -> tuple[Figures, Figures]:
-    """The floor of each figure and its standard error (see above).
+    """The floor of each figure and its standard error (docs/evaluation.md, "Bounds").
 
     ``figures`` and ``errors`` map indices of held-out images to figures of these and to their standard errors; keys in
     ``squares`` are figures whose square falls as 1/n.

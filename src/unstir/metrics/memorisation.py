@@ -1,19 +1,10 @@
 """Whether a model copies its training images, measured against new images of the same kind.
 
-docs/evaluation.md has why held-out images are the yardstick: of a model as good as the data's own source, every rank
-between them and samples is equally likely. Both tests rest on that alone, by pixels and by features if there are any.
-
-*Distance* d_1 is that to the nearest training image. *Relative distance* is d_1 over the mean of d_1..d_K, K = 50
-(after Carlini et al. 2023, "Extracting training data from diffusion models", section 5): a flat or blurred image is
-near to everything and a copy to one image alone. The ratio d_1 / d_2 (Yoon et al. 2023) would miss copies of pictures
-that the data holds a few times, which are copied first.
-
-*Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
-al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.)
-
-*Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
-below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
-images that are all far apart). The verdict divides ``SUSPICION`` among all tests (Bonferroni).
+Of a model as good as the data's own source, every rank between held-out images and samples is equally likely. Two
+tests rest on that alone, by pixels and by features if there are any. `mann_whitney`, of the distance d_1 to the nearest
+training image and of d_1 over the mean of d_1..d_K: do samples as a whole lie nearer? `precedence`, of the second: is
+one training image much nearer than others? The verdict divides ``SUSPICION`` among all tests (Bonferroni).
+docs/evaluation.md ("Copies of training images") has the reasons.
 
 *The nearest training images* are proposed by a matrix product in float32, |a - b|^2 = |a|^2 + |b|^2 - 2 a.b, whose
 terms cancel between near copies. So the few best of every image are measured anew as differences in float64, in which a

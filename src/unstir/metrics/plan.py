@@ -3,12 +3,8 @@
 Images come from a run, which draws them (`Drawn`), or from anywhere else (`Images`). A protocol is all that decides a
 figure but the weights, and by its hash an evaluation is kept and found.
 
-Images that another image describes are compared with held-out pairs: is the mean of samples near, their spread right?
-
-    error     mean over pairs of (mean of n samples given c - x_0)^2           a mean over pixels, of values in [-1, 1]
-    spread    sqrt( (1 + 1/n) mean over pairs of the samples' variance / error )      1 where samples are calibrated
-
-If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n.
+Images that another image describes are compared with held-out pairs. If an image and n samples are drawn alike given
+the condition, the squared error of the samples' mean is expected to be their variance times 1 + 1/n.
 """
 
 import logging
@@ -194,7 +190,7 @@ def paired(drawn: Drawn, store: Store) -> tuple[Drawn, int] | None:
 
 
 def pair_figures(drawn: Drawn, num: int, store: Store) -> dict[str, Figure]:
-    """The two figures of this module, of ``num`` images of pairs (`paired`), drawn now as far as they are not there."""
+    """The figures of pairs (docs/evaluation.md), of ``num`` images (`paired`), drawn as far as they are not there."""
     images = store.scale.to_model(drawn.sets(num, 1)[0]).double().view(-1, SAMPLES, *store.shape)
     real = store.scale.to_model(store.images("held_out")[some_images(store, "held_out", PAIRS)]).double()
     errors = (images.mean(1) - real).square().flatten(1).nanmean(1)

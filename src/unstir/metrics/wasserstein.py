@@ -10,11 +10,9 @@ in one dimension the Wasserstein distance has a closed form, the area between th
 which is exact for any two numbers of values and asks for one sort of both together. The mean of W_1 over directions
 that are uniform on the sphere is the distance of a level.
 
-Units: pixels of a level are divided by their standard deviation, channel by channel, and a distance of 1000 is one such
-deviation. Karras et al. divide each set by its own, which hides a difference of contrast or of colour balance; here the
-deviation is that of both sets together about their common mean, each set counting half. So the distance stays symmetric
-and below 2000 = 1000 * 2. The number of images and of patches biases it upwards (about as 1/sqrt(n)): hold it against
-the distance of as many real images, never against a published figure.
+A distance of 1000 is one standard deviation of a level's pixels, channel by channel, of both sets about their common
+mean, each set counting half. (Karras et al. divide each set by its own, which hides a difference of contrast or colour
+balance.) Few images bias it upwards, about as 1/sqrt(n): hold it against that of as many real images.
 """
 
 import math
