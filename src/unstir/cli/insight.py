@@ -80,9 +80,9 @@ def report(
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline.
 
-    The page has samples next to real images, the grids of all snapshots, quality by step, samplers with their seconds
-    per image, classes, worst samples, nearest training images, an analysis, curves and the doctor's findings. Missing
-    figures are measured first, as `unstir evaluate` does, and kept. Several runs share a page.
+    The page has samples next to real images, quality by step and by sampler, nearest training images, an analysis,
+    curves and the doctor's findings. Missing figures are measured first, as `unstir evaluate` does, and kept. Several
+    runs share a page.
 
     Example: `unstir report runs/mnist`
 

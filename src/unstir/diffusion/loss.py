@@ -7,12 +7,10 @@
 The vlb is in bits per dimension, as in their code. In the hybrid the mean of the reverse step is a constant for it, so
 that it trains only the variance. What a run that learns from a teacher minimises is in `paths`.
 
-Fixed distributions of the times to train on go by the log of the signal-to-noise ratio. A time is drawn with the
-probability that a density of lambda = log SNR (natural logarithm) gives to the times' stretches of lambda. A density
-about lambda = 0 spends the training where signal and noise are of one size, which the network finds hardest and where
-most of an image is decided (Hang et al. 2024, "Improved noise schedule for diffusion training": Laplace of scale 0.5
-about 0). Karras et al. 2022's log-normal sigma (mean -1.2, std 1.2 of log sigma) is the normal density with mean 2.4
-and std 2.4 of lambda = -2 log sigma.
+Other fixed distributions of the times than the even one give a time the probability that a density of lambda = log SNR
+(natural logarithm) gives to its stretch of lambda: Hang et al. 2024 ("Improved noise schedule for diffusion training")
+take Laplace's of scale 0.5 about 0, where signal and noise are of one size. Karras et al. 2022's log-normal sigma (mean
+-1.2, std 1.2 of log sigma) is the normal density with mean 2.4 and std 2.4 of lambda = -2 log sigma.
 
 A tenth of the draws is even over 1..T: a sampler begins at T, which such a density alone would never train. `middles`
 are the times at which losses are followed.

@@ -62,8 +62,7 @@ def _quarters(facts: Facts) -> list[Estimate]:
     """The median log-loss of each quarter of the log; none of a short log, or where a loss is 0.
 
     The log begins after the warm-up, without its first line, which still falls fast. A line scatters about the trend by
-    the median absolute difference of neighbours (normal noise); such medians measure the scatter about as well as half
-    as many lines would.
+    the median absolute difference of neighbours (normal noise).
     """
     warm = facts.run.steps_in(facts.config.train.warmup)
     lines = [line for line in facts.lines if line["step"] > warm and is_number(line["loss"])][1:]

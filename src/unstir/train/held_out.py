@@ -8,8 +8,7 @@ part, it has begun to memorise its training images. The K times are the middles 
 estimates the loss over all times, and misses some of how steeply it rises towards t = 1.
 
 The bound is estimated without bias on a quarter of the images: of each image its own step from each part of `strata`,
-the same at every snapshot and in both splits. One step per batch, as `variational_bound` takes it, would make the
-error several times as large.
+the same at every snapshot and in both splits.
 """
 
 import itertools

@@ -16,10 +16,10 @@ changes e_2 by 1 / u_m; e_3 by up to u_t / u_m times as much, for x_m has moved 
 
     by up to  alpha_s (u_t - u_s) / (6 u_m) (2 + u_t / u_m (1 + u_t / u_s)),
 
-where noise has size 1. In the first step of a cosine schedule that is 8 from 1000 to 999 and 2700 from 1000 to 994, so
-that the small differences of exact estimates spoil x_s. Where it exceeds 1, the step averages the estimates of the
-image in the form of `exponential` instead, which multiplies nothing by more than 1. So it does where rounding errors
-would grow: that of e_1 moves x_m by `ipndm.reach` from t to m, twice, and x_s by that from t to s, twice, and a sixth.
+where noise has size 1. Where it exceeds 1 (in a cosine schedule it is 2700 from 1000 to 994), the step averages the
+estimates of the image in the form of `exponential` instead, which multiplies nothing by more than 1. So it does where
+rounding errors would grow: that of e_1 moves x_m by `ipndm.reach` from t to m, twice, and x_s by that from t to s,
+twice, and a sixth.
 """
 
 import math
