@@ -11,14 +11,13 @@ A page tests some twenty effects: at 3.5 errors the chance that one of them stan
 is below 1 in 100. The largest of k is tested so too (`largest_of`).
 
 The tests of ranks rest on "they are all alike" alone. Mann & Whitney 1947 count the pairs (a, b) with a < b, and see
-a shift of the whole. For a few extreme values among many, count the values of a below the j-th smallest of b. Let n
-values a and m values b be ranked together, in random order. At least c of a precede the j-th of b if and only if the
-first c + j - 1 ranks hold fewer than j of b, so
+a shift of the whole; a few extreme values among many are seen by the precedence test (Epstein 1954, Nelson 1963). Rank
+n values a and m values b together, in random order: at least c of a precede the j-th of b if and only if the first
+c + j - 1 ranks hold fewer than j of b, so
 
     P(count >= c) = P(Hypergeometric(n + m, m, c + j - 1) <= j - 1)
 
-exactly (the precedence test: Epstein 1954, Nelson 1963); a binomial tail would treat the rate j/m as exact. A value
-equal to the j-th of b is not counted, which errs towards "alike".
+exactly. A value equal to the j-th of b is not counted, which errs towards "alike".
 """
 
 import math

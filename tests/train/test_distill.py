@@ -10,6 +10,7 @@ from PIL import Image
 from conftest import copied, tiny_config
 from refusals import mistake, refusing
 from unstir.chain import Chain
+from unstir.data import pack
 from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.paths import SMOOTH, follow
 from unstir.metrics.drawn import usual_chain
@@ -183,6 +184,17 @@ def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, t
     moved = replace(run.config.data, store=str(tmp_path / "moved"))
     assert train_run(replace(run.config, data=moved), run.path).finished
     assert distill_run(run.path, tmp_path / "second", "1 step").finished
+
+
+def test_other_data_of_the_same_classes_does_where_the_teachers_is_not_here(trained, tmp_path, unstir, refused):
+    teacher, _ = trained(model__num_classes=10, train__condition_dropout=0.1)
+    other = pack("digits", tmp_path / "other", held_out=0.5)
+    unnamed = pack(str(other.path / "train.images.npy"), tmp_path / "unnamed", channels=1)
+    fast = ("distill", teacher.path, "--out", tmp_path / "fast", "--length", "2 steps", "--store")
+    refused(unstir(*fast, unnamed.path), f"{unnamed.path} has 0 classes", "knows 10")
+    assert unstir(*fast, other.path)[0] == 0
+    assert Run.open(tmp_path / "fast").data.content_hash == other.content_hash != teacher.data.content_hash
+    refused(unstir("distill", "cifar10-small"), "cifar is gone, the data of cifar10-small; use --store FOLDER")
 
 
 def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp_path, refused, unstir):

@@ -149,7 +149,14 @@ class DistillOptions:
 
 
 @app.command
-def distill(run: RunFolder, /, *, out: OutFolder | None = None, options: DistillOptions = DistillOptions()) -> int:
+def distill(
+    run: RunFolder,
+    /,
+    *,
+    out: OutFolder | None = None,
+    store: Path | None = None,
+    options: DistillOptions = DistillOptions(),
+) -> int:
     """Train a run that samples in 1, 2 or 4 calls, with RUN as its teacher, best a finished one.
 
     The new run begins with RUN's averaged weights. It learns the images in which RUN's paths from noise end, and is
@@ -159,14 +166,15 @@ def distill(run: RunFolder, /, *, out: OutFolder | None = None, options: Distill
 
     Args:
         out: Folder of the new run; by default RUN-distilled.
+        store: Folder of packed data with labels and conditions as RUN learned, if its own has moved or is not here.
     """
     from unstir.console import TrainingDisplay
     from unstir.jobs.process import Signals
     from unstir.runs.run import Run
     from unstir.train.distill import distill_run
 
-    stop, display = Signals(), TrainingDisplay()
+    stop, asked = Signals(), (options.length, options.lr)
     with torchrun_group(Run.open(run).config.train.device) as group:
-        done = distill_run(run, out, options.length, options.lr, observer=display, stop=stop, group=group)
+        done = distill_run(run, out, *asked, store=store, observer=TrainingDisplay(), stop=stop, group=group)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

@@ -8,8 +8,8 @@
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
     held_out.labels.npy, held_out.conditions.npy
 
-Every array starts with a NumPy header of exactly 128 bytes, so that rows can be appended before their number is known,
-and so that a file's length alone tells whether it is whole. While it is packed, a store grows in .NAME.packing/store,
+Every array starts with a NumPy header of exactly 128 bytes: rows can be appended before their number is known, and a
+file's length alone tells whether it is whole. While it is packed, a store grows in .NAME.packing/store,
 which is renamed to NAME at the very end; what a killed packing leaves is removed by the next one.
 """
 

@@ -15,12 +15,10 @@ take Laplace's of scale 0.5 about 0, where signal and noise are of one size. Kar
 A tenth of the draws is even over 1..T: a sampler begins at T, which such a density alone would never train. `middles`
 are the times at which losses are followed.
 
-Where the losses of times differ by orders of magnitude (Nichol & Dhariwal 2021, sec. 3.3), importance sampling draws t
-with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen at each t, and weighs the loss by 1 /
-(T p_t), which keeps its expectation and lowers its variance. Until every t has been seen ten times all are equally
-probable. A thousandth of the probability is spread evenly, so that every t keeps being drawn. No t has more than about
-nine tenths, so that one extreme loss cannot keep the others from being drawn; that raises the variance by a ninth at
-most. This table (`LossHistory`) is the only state of training that depends on history.
+Importance sampling (Nichol & Dhariwal 2021, sec. 3.3) draws t with probability p_t ~ sqrt( E[L_t^2] ) of the last ten
+losses seen at each t, and weighs the loss by 1 / (T p_t). No t has more than about nine tenths, so that one extreme
+loss cannot keep the others from being drawn; that raises the variance by a ninth at most. This table (`LossHistory`) is
+the only state of training that depends on history.
 """
 
 import math

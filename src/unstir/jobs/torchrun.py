@@ -5,8 +5,8 @@ What is no tensor travels as JSON by the job's store, where a process waits with
 does alone.
 
 torch's DistributedDataParallel adds gradients up, bucket by bucket, while the backward pass goes on. It takes their
-sum: each process's loss is a sum over its slots divided by the size of the whole batch, so that the sum is the gradient
-whatever sizes the parts have. The mean over processes, which it would take by itself, is not.
+sum, not their mean: each process's loss is a sum over its slots divided by the size of the whole batch, so that the sum
+is the gradient whatever sizes the parts have.
 """
 
 import atexit

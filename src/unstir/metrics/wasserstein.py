@@ -1,14 +1,12 @@
 """The sliced Wasserstein distance between the patches of two sets of images; it needs no weights and no labels.
 
 Karras et al. 2018 ("Progressive Growing of GANs", section 5) compare images scale by scale. A Laplacian pyramid (Burt &
-Adelson 1983) splits an image into details of each size; from each of its levels come small patches, and a set of images
-is the distribution of its patches. Two such distributions are compared along random directions (Rabin et al. 2011), for
-in one dimension the Wasserstein distance has a closed form, the area between the two distribution functions:
+Adelson 1983) splits an image into details of each size; a level's small patches are the distribution compared. Along a
+random direction (Rabin et al. 2011) the Wasserstein distance is the area between the two distribution functions,
 
-    W_1(a, b) = integral |F_a(x) - F_b(x)| dx
+    W_1(a, b) = integral |F_a(x) - F_b(x)| dx,
 
-which is exact for any two numbers of values and asks for one sort of both together. The mean of W_1 over directions
-that are uniform on the sphere is the distance of a level.
+and the mean of W_1 over directions that are uniform on the sphere is the distance of a level.
 
 A distance of 1000 is one standard deviation of a level's pixels, channel by channel, of both sets about their common
 mean, each set counting half. (Karras et al. divide each set by its own, which hides a difference of contrast or colour

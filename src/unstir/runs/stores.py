@@ -30,7 +30,7 @@ def with_store(run: "Run", named: str | Path | None = None) -> tuple["Run", Stor
     if run.shipped and run.config.data.source in EMBEDDED and named is None:
         packed = str(pack(run.config.data.source, Path("data") / run.config.data.source).path)
     if named is None and not is_store(packed):
-        raise UserError("", packed, f"is gone, the data of {run.path}", {"store": "FOLDER"})
+        raise UserError("", packed or run.config.data.source, f"is gone, the data of {run.path}", {"store": "FOLDER"})
     store = Store.open(named or packed)
     return compared_with(run, store), store
 

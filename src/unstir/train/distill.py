@@ -15,6 +15,7 @@ from unstir.runs.config import Config
 from unstir.runs.named import reference, run_and_step
 from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
+from unstir.runs.stores import with_store
 from unstir.runs.toml import is_run
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop
@@ -28,6 +29,7 @@ def distill_run(
     length: str | None = None,
     lr: float | None = None,
     *,
+    store: str | Path | None = None,
     observer: Observer | None = None,
     stop: Stop | None = None,
     group: Alone = Alone(),
@@ -35,15 +37,19 @@ def distill_run(
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
     By default the folder has the name of the teacher's with "-distilled" behind it, ``length`` ("2000 steps") is the
-    teacher's, and ``lr`` half the teacher's; of a run that is continued its own. Raises UserError as `distilled` and
-    `train_run`, and where the run in ``folder`` was begun otherwise.
+    teacher's, and ``lr`` half the teacher's; of a run that is continued its own. Of the data, by default the teacher's,
+    only labels and conditions are learned from: those of a ``store`` of like images do. Raises UserError as `distilled`
+    and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
     run = Run.open(teacher)
     out = run.path.with_name(f"{run.path.name}-distilled") if folder is None else Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
-    if not is_run(out) and (step := run.newest_step()) < run.length:
+    if not is_run(out) and not run.shipped and (step := run.newest_step()) < run.length:
         first = f"to finish it first: unstir train --out {quoted(run.path)}"
         logger.warning(f"{run.path} is at step {step} of {run.length}; {first}")
+    if store is not None or (run.shipped and not is_run(out)):
+        run, named = with_store(replace(run, data=replace(run.data, content_hash="")), store)
+        config = replace(config, data=replace(config.data, store=str(named.path)))
     return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
 

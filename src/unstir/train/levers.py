@@ -6,8 +6,7 @@ t and eps anew with the same key. A new one is a function, a line of `levers`, a
 `_NO_BOUND` too where it changes x_t or t), and a case in `tests/train/variety.py` and `test_resume.py`.
 
 `Batches` gives the images. The store's bytes are mapped or, on a GPU where they fit, resident; a batch is one gather,
-one mirror and one scaling of tensors. Nothing waits for the device, nor for the disk: of a large store the images of
-the next step are asked for with each batch.
+one mirror and one scaling of tensors. Of a large store the images of the next step are asked for with each batch.
 """
 
 from collections.abc import Callable
