@@ -11,7 +11,7 @@ and machine give the same weights and pixels. What was there under this name is 
 import argparse
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unstir.data.embedded import EMBEDDED
@@ -34,8 +34,8 @@ CALLS, BOUNDED = 25, 1000  # of the network for the bound of an image, and image
 
 @dataclass(frozen=True)
 class About:
-    """What a run does not know: the data's origin, the licence as SPDX names it, what the model is not, and what went
-    before: images seen, in a sentence of the card, until the weights from which the run began."""
+    """What a run does not know: the data's origin, the licence as SPDX names it, what the model is not, and, of a
+    run that began from other weights, the images they had seen, with a sentence of the card."""
 
     data: str
     licence: str
@@ -131,6 +131,8 @@ def write_weights(source: Run, folder: Path) -> Run:
 def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
     """The text of README.md, with figures measured now."""
     about, model = ABOUT[name], run.model(device="cpu")
+    if not source.config.train.init:
+        about = replace(about, images=0, before="")
     (evaluation,), _ = evaluate_run(run.path, EvaluationRequest(store=store))
     pairs = run.path / FOLDER / f"{evaluation.name()}-pairs.png"
     if source.config.data.source not in EMBEDDED:
