@@ -1,7 +1,8 @@
 """Make the pictures of docs/gallery.md: carry out its commands, and copy what they draw to docs/images/gallery.
 
-    python benchmarks/gallery.py            # in the folder that has runs/long and its images, cifar/
-    python benchmarks/gallery.py growth runs/long growth.png        # these three are commands of the page
+    python benchmarks/gallery.py            # in the folder that has cifar/ and its store, data/long
+    python benchmarks/gallery.py growth cifar10-small growth.png    # these four are commands of the page
+    python benchmarks/gallery.py curve data/long curve.png
     python benchmarks/gallery.py real cifar/test real.png
     python benchmarks/gallery.py nearest cifar10-small nearest.png
 
@@ -9,51 +10,96 @@ A command of the page writes NAME.png, NAME/grid.png or NAME/compare.png, and th
 picture that is there already is not drawn again.
 """
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+from safetensors.torch import load
 from torch import Tensor
 
-from unstir import Run
-from unstir.pictures.grid import GAP, LINE, contact_sheet, named_grid, read, scale_of
-from unstir.runs.timetable import all_snapshots, drawn_grid
+from peers.judges import Judges, drawing, images_of
+from unstir import Job, Model, Run
+from unstir.data import Store
+from unstir.diffusion.draw import starting_noise
+from unstir.pictures.charts import images_axis, log_axis, save_figure, style
+from unstir.pictures.grid import GAP, contact_sheet, named_grid, scale_of
+from unstir.runs.build import network
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/gallery.md"
 SHOWN = 6  # samples beside the training images nearest to them
-PARTS = 4  # of the training: the report shows its epochs 0, 50, 100, 150 and 199
+SHIPPED = {251_136: "2ef262dd", 804_928: "232a6624", 1_889_024: "ed83defc"}  # images seen, and the commit
+HOUR = {"unstir, an hour": (152_880, 0.200), "diffusers, an hour": (174_688, 0.662)}  # docs/performance.md
+CALLS, JUDGED = 20, 1000  # calls of the network by `unipc`, and images of a point of the curve, as of the hours
 ROWS = 4  # real images of a class
 HEIGHT = 32  # of an image, in pixels
 
 
-def growth(folder: Path) -> Image.Image:
-    """The first row of the grids that a run drew from one noise: the noise, untrained, and after each part."""
-    run = Run.open(folder)
-    drawn = {step: drawn_grid(run, name) for step, name in all_snapshots(run).items()}
-    steps = sorted(step for step, path in drawn.items() if path)
-    near = [min(steps, key=lambda step: abs(step - steps[-1] * part / PARTS)) for part in range(PARTS + 1)]
-    rows = [("noise", first_row(run, drawn_grid(run, "noise"), names=False))]
-    rows += [(f"{run.images_seen(step):,}", first_row(run, drawn[step])) for step in dict.fromkeys(near)]
+def growth(name: Path) -> Image.Image:
+    """One noise, drawn by the untrained network, by the weights that earlier commits shipped, and by today's."""
+    rows: list[tuple[str, Tensor]] = []
+    for seen, model in trained_to(Run.open(name)):
+        indices, chain = torch.arange(model.labels.count), model.chain.changed(sampler="unipc", steps=CALLS, guidance=2)
+        rows = rows or [("noise", model.pixels(starting_noise(chain.seed, indices, model.shape)))]
+        rows.append((f"{seen:,}", images_of(model, Job(num=len(indices), chain=chain))))
     return contact_sheet(rows)
 
 
-def first_row(run: Run, path: Path | None, names: bool = True) -> Tensor:
-    """Its images, uint8 [N, C, H, W]; a grid of a run by class has a line of ``names`` above them."""
-    assert path is not None
-    _, height, width = run.data.shape
-    scale, top = scale_of(height), GAP + LINE * (names and bool(run.labels.count))
-    grid = read(path)[:, top : top + scale * height : scale]
-    return torch.stack([grid[:, :, left : left + scale * width : scale] for left in lefts(run, scale * width)])
+def curve(data: Path) -> Figure:
+    """FD-classifier of the weights of `growth` by images seen, beside the trainings of an hour and held-out images."""
+    judges, run = Judges(Store.open(data)), Run.open("cifar10-small")
+    of = {seen: judges.images(drawing(run, model, "unipc")(JUDGED, CALLS)) for seen, model in trained_to(run) if seen}
+    print(json.dumps(of))
+    with style():
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(list(of), [each["fd"] for each in of.values()], label="the weights of this page")
+        for name, (seen, fd) in HOUR.items():
+            axes.plot([seen], [fd], linestyle="", label=name)
+        axes.axhline(next(iter(of.values()))["fd_floor"], color="grey", label="held-out images")
+        log_axis(axes, "y")
+        images_axis(axes)
+        axes.set_ylabel("FD-classifier")
+        axes.legend()
+    return figure
 
 
-def lefts(run: Run, width: int) -> range:
-    """Where the tiles of a row begin."""
-    return range(GAP, GAP + run.config.grids.nrow * (width + GAP), width + GAP)
+def trained_to(run: Run) -> Iterator[tuple[int, Model]]:
+    """A model that comes with the package after each number of images seen; one model, whose weights change."""
+    model = run.model(dtype="float32", device="cpu")
+    net = model.denoiser.net
+    weights = {0: network(run.config, torch.device("cpu")).state_dict()}
+    weights |= {seen: shipped(run, commit) for seen, commit in SHIPPED.items()}
+    weights[images_seen(run)] = deepcopy(net.state_dict())
+    for seen, of in weights.items():
+        net.load_state_dict(of)
+        yield seen, model
+
+
+def shipped(run: Run, commit: str) -> dict[str, Tensor]:
+    """The weights that a commit of this repository has of a model that comes with the package."""
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=PAGE.parents[1], check=True, capture_output=True).stdout
+
+    folder = f"{commit}:{run.weights.relative_to(PAGE.parents[1])}"
+    (file,) = git("ls-tree", "--name-only", folder).decode().split()
+    tensors = load(git("show", f"{folder}/{file}"))
+    return {key.removeprefix("model."): value for key, value in tensors.items()}
+
+
+def images_seen(run: Run) -> int:
+    """As the card of a model that comes with the package says it."""
+    (seen,) = re.findall(r"([\d,]+) images seen", (run.files / "README.md").read_text(encoding="utf-8"))
+    return int(seen.replace(",", ""))
 
 
 def real(folder: Path) -> Image.Image:
@@ -91,7 +137,10 @@ def main() -> None:
         make_all()
     else:
         kind, source, out = sys.argv[1:]
-        {"growth": growth, "real": real, "nearest": nearest}[kind](Path(source)).save(out, optimize=True)
+        if kind == "curve":
+            save_figure(curve(Path(source)), Path(out))
+        else:
+            {"growth": growth, "real": real, "nearest": nearest}[kind](Path(source)).save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -103,7 +104,9 @@ def judged(out: Path, arm: str, cifar: Store) -> dict[str, Any]:
     grid(drawn[:SHOWN]).save(out / f"{arm}.png")
     store = pack(out / arm.split("-")[0], out / f"{arm.split('-')[0]}-{JUDGED}", size=JUDGED)
     images, network = smaller(drawn), Eye(classifier_for(cifar))
-    of = measure(store, [images], [network]) | measure(store, [images], [])
+    alike = min(NUM, store.count("held_out"))  # drawn images beside as many held-out ones
+    sets = images[: NUM // alike * alike].split(alike)
+    of = measure(store, sets, [network]) | measure(store, sets, [])
     found = memorisation(images, store.images("train"), store.images("held_out"), flip=True, features=network.features)
     bounds = run.log("held_out").lines
     return {
@@ -116,7 +119,7 @@ def judged(out: Path, arm: str, cifar: Store) -> dict[str, Any]:
         "bits": [line["bits"] for line in bounds],
         "copies": found.verdict,
         "says": found.says,
-        **{key: (of[key].by_seed[0], of[key].floor) for key in ("classifier/fd", "patches/swd")},
+        **{key: (mean(of[key].by_seed), of[key].floor) for key in ("classifier/fd", "patches/swd")},
     }
 
 
@@ -141,6 +144,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is done, and train nothing")
     asked = parser.parse_args()
     if not asked.table:
+        if not all((asked.cifar / "train" / name).is_dir() for name in CLASSES):
+            parser.error(f"--cifar {asked.cifar} has no train/ship and train/horse")
         write_images(asked.cifar, asked.out)
         cifar = pack(asked.cifar, asked.out / "cifar")
         for arm in [asked.arm] if asked.arm else ARMS:
