@@ -27,7 +27,7 @@ class Sampler:
     """What is known of a sampler.
 
     ``options`` are the fields of `Chain` that are not for every sampler; the function takes them by keyword. A step
-    takes ``calls`` network calls; the first steps take those of ``start`` instead, and the last step takes one.
+    takes ``calls`` network calls; the first steps take those of ``start`` instead, and the step to 0 takes one.
     ``divides_by_alpha`` is true of those that cannot begin where alpha_t = 0.
     """
 
@@ -36,10 +36,10 @@ class Sampler:
     start: tuple[int, ...] = ()
     divides_by_alpha: bool = False
 
-    def calls_in(self, steps: int) -> int:
-        """The network calls of so many steps, 1 or more."""
-        before_last = steps - 1
-        return sum(self.start[:before_last]) + self.calls * max(before_last - len(self.start), 0) + 1
+    def calls_in(self, steps: int, end: int = 0) -> int:
+        """The network calls of so many steps, 1 or more, the last of them to time ``end``."""
+        whole = steps - (end == 0)
+        return sum(self.start[:whole]) + self.calls * max(whole - len(self.start), 0) + steps - whole
 
 
 SAMPLERS = {
@@ -199,9 +199,11 @@ class Chain:
     def guidance_acts(self, schedule: "NoiseSchedule") -> bool:
         """Whether a time at which the network is called is in guidance's interval. Raises UserError as `visited`."""
         times = self.visited(schedule)
-        called = times[:-1]
-        if self.sampler == "pndm":  # whose first steps call it in the middle too
-            called += [(t + s) // 2 for t, s in pairwise(times[: min(4, len(times) - 1)])]
+        called, noisy = times[:-1], [t for t in times if t]
+        if self.sampler == "heun":
+            called = noisy
+        elif self.sampler == "pndm":  # whose first steps call it in the middle too
+            called += [*noisy[:4], *((t + s) // 2 for t, s in pairwise(noisy[:4]))]
         return any(self.guidance_low <= t <= (self.guidance_high or schedule.T) for t in called)
 
     def calls(self, schedule: "NoiseSchedule") -> int:
@@ -210,8 +212,8 @@ class Chain:
 
     def cost(self, schedule: "NoiseSchedule") -> "Cost":
         """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `visited`."""
-        steps = len(self.visited(schedule)) - 1
-        return Cost(steps, facts_of(self.sampler).calls_in(steps))
+        *before, end = self.visited(schedule)
+        return Cost(len(before), facts_of(self.sampler).calls_in(len(before), end))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +230,6 @@ class Cost:
 _FIELDS = dataclasses.fields(Chain)  # type: ignore[arg-type, unused-ignore]
 DEFAULTS: dict[str, Any] = {item.name: {} if item.name == "options" else item.default for item in _FIELDS}
 """Every setting of a chain with its default."""
-assert set(OPTIONS) <= DEFAULTS.keys(), "each option that SAMPLERS names is a field of Chain"
 
 FAST = Chain("unipc", steps=20)
 """How images to be evaluated are drawn by default: of a trained network as well as by 1000 steps of the ancestral chain

@@ -171,7 +171,7 @@ def test_where_nothing_is_near_the_help_is_named(unstir, refused):
     [
         ("train.learning_rate", "train.lr"), ("learning_rate", "train.lr"), ("diffusion.steps", "diffusion.T"),
         ("train.ema", "train.ema_decay"), ("trian", "train"), ("train.lrr", "train.lr"),
-        ("model.ch_mult", "model.mults"), ("zzzz", None),
+        ("model.ch_mult", "model.mults"), ("zzzz", None), ("micro_batch", "train.micro_batch"), ("scale", "data.scale"),
     ],
 )  # fmt: skip
 def test_words_of_the_field_lead_to_keys_of_a_recipe(key, meant):

@@ -147,15 +147,14 @@ def test_ipndm_equals_diffusers_pndm_without_runge_kutta_steps(steps):
 def test_the_steps_are_those_asked_and_the_calls_those_announced(name):
     told = []
     denoise = lambda x, t: (told.append(t), denoise_of(PROCESS)(x, t))[1]
-    for spacing in ("trailing", "log_snr"):
-        for steps in (*range(1, 21), 100):
-            told.clear()
-            chain = Chain(name, steps=steps, spacing=spacing)
-            list(draw(denoise, PROCESS, X_T[:1].float(), torch.zeros(1, dtype=torch.int64), chain))
-            visited = chain.visited(PROCESS.schedule)
-            assert len(visited) == 1 + min(steps, 94 if spacing == "log_snr" else steps)  # repeated times are one
-            assert set(visited[:-1]) <= set(told) and all(1 <= t <= 1000 for t in told)
-            assert len(told) == chain.calls(PROCESS.schedule)
+    own = [Chain(name, times=times) for times in ((1000, 500, 200), (1000, 700, 400, 200), (1000, 9, 8, 7, 6, 5))]
+    for chain in own + [Chain(name, steps=n, spacing=s) for s in ("trailing", "log_snr") for n in (*range(1, 21), 100)]:
+        told.clear()
+        list(draw(denoise, PROCESS, X_T[:1].float(), torch.zeros(1, dtype=torch.int64), chain))
+        visited = chain.visited(PROCESS.schedule)
+        assert len(visited) == 1 + min(chain.steps, 94 if chain.spacing == "log_snr" else 100)  # repeated ones are one
+        assert set(visited[:-1]) <= set(told) and all(1 <= t <= 1000 for t in told)
+        assert len(told) == chain.calls(PROCESS.schedule)
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)

@@ -179,20 +179,20 @@ def test_what_guidance_costs_besides_is_said_where_it_costs():
         ", and guidance never acts",
     )
     never += ": no time that the chain visits is in t = {} to {}"
-    at_7 = {"guidance_low": 7, "guidance_high": 7}
+    at_7, at_end = {"guidance_low": 7, "guidance_high": 7}, Chain("heun", times=(9, 7), guidance=2.0)
     assert twice.visited(null.process.schedule) == [10, 8, 6, 4, 2, 0]
     for model, of, said in (
         (null, chain, ""), (null, chain.changed(guidance=0.0), ""), (null, twice, two), (guided, twice, many),
         (guided, twice.changed(guidance_high=10), many),
         (guided, twice.changed(guidance_low=2), f"{many} at t = 2 to 10"),
         (guided, twice.changed(guidance_high=9), f"{many} at t = 1 to 9"),
-        (null, twice.changed(steps=10, **at_7), f"{two} at t = 7 to 7"),
+        *((null, of.changed(**at_7), f"{two} at t = 7 to 7") for of in (twice.changed(steps=10), at_end)),
         (null, middle.changed(**at_7), f"{two} at t = 7 to 7"),  # its Runge-Kutta steps call the network there
     ):  # fmt: skip
         assert model.besides(of) == said
     for model, of, at in (
         (null, twice.changed(**at_7), 7), (guided, twice.changed(**at_7), 7), (null, twice.changed(guidance_high=1), 1),
-        (guided, twice.changed(guidance_high=1), 1),
+        (guided, twice.changed(guidance_high=1), 1), (null, twice.changed(times=(9, 7), **at_7), 7),
         (null, chain.changed(guidance=0.0, guidance_low=9, guidance_high=9), 9),
         (null, middle.changed(guidance_low=3, guidance_high=3), 3),  # no more of those
     ):  # fmt: skip

@@ -54,6 +54,8 @@ def test_a_rate_that_falls_at_the_end(make_run):
     rates = [learning_rates(run)(step) / 1e-3 for step in range(20)]
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1]) and rates[3:16] == [1.0] * 13
     assert rates[16:] == pytest.approx([1, 0.75, 0.5, 0.25])
+    kept = replace(run, config=replace(run.config, train=replace(run.config.train, lr_period="0 steps")))
+    assert learning_rates(kept)(19) == 1e-3
 
 
 def test_the_reports_loss_scale_is_its_sum_over_a_thousand():

@@ -183,9 +183,9 @@ def test_other_threads_are_told_of_where_a_step_was_taken_and_one_is_left(make_r
     run, store = make_run(train__length="2 steps")
     longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
     stop = Stop()
-    for number in (15, 2):
+    for number in (0, 15):
         stop.request(number)
-    assert stop.signal == 15  # that of the first request
+    assert stop.signal == 0  # that of the first request
     Trainer(run, store).run(stop)  # which saves step 0
     for at, goes_on, told in ((0, run, False), (1, run, True), (2, run, False), (2, longer, True)):
         logged.clear()

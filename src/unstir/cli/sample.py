@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
@@ -61,6 +61,7 @@ def sample(
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
+    from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
@@ -76,7 +77,7 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    number, described = model.labels.number(label), _described(condition, model)
+    number, described = model.labels.number(label), read_conditions(condition, model)
     job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
         from unstir.compare import save_comparison
@@ -93,14 +94,6 @@ def sample(
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
-
-
-def _described(text: str | None, model: Any) -> Any:
-    if text is None:
-        return None
-    from unstir.generate.conditions import read_conditions  # with what reads pictures
-
-    return read_conditions(text, model)
 
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:

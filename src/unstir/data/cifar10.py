@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.disk import checked_sha256, fetch, tar_errors
+from unstir.data.disk import check_sha256, fetch, tar_errors
 from unstir.data.images import Shape
 from unstir.data.records import Records, Rows
 from unstir.data.source import Options, Plan, Source
@@ -73,7 +73,7 @@ class CifarSource(Records):
         if self.archive is None:
             fetch(URL, self._place, self.expected[0])
         if self._place.is_file():
-            checked_sha256(self._place, *self.expected)
+            check_sha256(self._place, *self.expected)
         return super().plan(staging)
 
     def rows(self) -> list[Rows]:

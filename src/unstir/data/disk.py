@@ -70,12 +70,11 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def checked_sha256(file: Path, *expected: str) -> str:
-    """The SHA-256 of a file, in hex. Raises UserError where it is none of those ``expected``."""
+def check_sha256(file: Path, *expected: str) -> None:
+    """Raise UserError where the SHA-256 of a file, in hex, is none of those ``expected``."""
     if (sha256 := file_sha256(file)) not in expected:
         allowed = f"has SHA-256 {sha256}, not {' or '.join(expected)}"
         raise UserError("", file, allowed, "fetch it again, or vouch for it by sha256")
-    return sha256
 
 
 def require_space(folder: Path, needed: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
-from unstir.data.disk import checked_sha256, file_sha256, usable_path
+from unstir.data.disk import check_sha256, file_sha256, usable_path
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, signature
 from unstir.data.source import NAMES, PREFIX, Options, Source
@@ -47,7 +47,7 @@ def _look(path: Path, options: Options) -> tuple[int, bytes]:
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
     if stat.S_ISREG(status.st_mode) and status.st_size:  # those of the kernel have no length, and may never answer
         if options.sha256:
-            checked_sha256(path, options.sha256.lower())
+            check_sha256(path, options.sha256.lower())
         with path.open("rb") as stream:
             start = stream.read(_START)
     return status.st_mode, start

@@ -81,7 +81,7 @@ def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
     return figures | ({} if facts.bound is None else {"likelihood": drawn({"held_out": facts.bound})})
 
 
-def save_charts(runs: Sequence[Facts], folder: Path, format: str = "png") -> list[Path]:
+def save_charts(runs: Sequence[Facts], folder: Path, format: str) -> list[Path]:
     """Write the `charts` of runs as "png", "svg" or "pdf" into a folder, of several each into one of its name."""
     check_writable(folder, "charts")
     files = []

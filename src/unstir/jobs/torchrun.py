@@ -103,7 +103,7 @@ class Group(Alone):
 
     def vote(self, signal: int | None) -> int | None:
         """As `Alone.vote`."""
-        heard, asked = self.voted(), torch.tensor([signal or 0])
+        heard, asked = self.voted(), torch.tensor([-1 if signal is None else signal])
         self._asked = asked, dist.all_reduce(asked, dist.ReduceOp.MAX, async_op=True)
         return heard
 
@@ -113,7 +113,7 @@ class Group(Alone):
             return None
         (asked, work), self._asked = self._asked, None
         work.wait()
-        return int(asked) or None
+        return None if asked < 0 else int(asked)
 
     def learner(self, net: nn.Module) -> nn.Module:
         """As `Alone.learner`, by DistributedDataParallel."""

@@ -174,10 +174,10 @@ def _describe(result: Memorisation) -> str:
     }[result.verdict]
     turned = ", mirrored too" if result.flip else ""
     sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
-    return f"{sentence} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
+    return f"{sentence} ({sets})\n" + "; ".join(_said(space) for space in result.spaces)
 
 
-def _said(space: Space, num: int) -> str:
+def _said(space: Space) -> str:
     if space.copies is None:
         return f"{space.name}: no image is held out to compare with"
     least = "no number" if space.copies.least is None else f"{space.copies.least}"

@@ -108,9 +108,7 @@ def _error(bound: Bound) -> Tensor:
     return torch.stack([group.var(1) * group.shape[1] for group in groups]).sum(0).sqrt()
 
 
-def named_images(
-    path: Path, model: Model, split: str = "held_out", label: str | None = None
-) -> tuple[Tensor, Tensor | None, list[str]]:
+def named_images(path: Path, model: Model, split: str, label: str | None) -> tuple[Tensor, Tensor | None, list[str]]:
     """The images of any source that `pack` reads, or those of a ``split`` of a store, with their labels and names.
 
     In the place of labels are the conditions of the images, where the model knows such. ``label``, a class by

@@ -215,7 +215,7 @@ def power_average(
     UserError where the run keeps none, or those saved are too few to make this one.
     """
     step, own = found.step, found.part("model")
-    if not found.config["train"]["power_ema"] or not step:
+    if not found.part(f"power.{WIDTHS[0]}") or not step:
         without = f"needs power averages, which {folder} has not at step {step}"
         raise UserError("ema_width", width, without, "train with train.power_ema")
     steps = [*(earlier for earlier, _ in listed(folder / "weights") if earlier < step), step]

@@ -275,17 +275,17 @@ class Run:
         none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
-        loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
+        file, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
         find("network", self.config.model.type)  # one of the user's own is refused before anything is drawn
         build.check_compile(compile, on)
         build.dtype_name(dtype, on)  # which refuses another
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, self.path, self.load)
-        kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
+        weights = weights_of(file, ema) if isinstance(ema, bool) else power_average(file, ema, self.files, self.load)
+        kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or file.ema)
         model = Model(
-            load=partial(_denoiser, self, loaded.step, weights, on),
-            step=loaded.step,
+            load=partial(_denoiser, self, file.step, weights, on),
+            step=file.step,
             weights_sha256=(hash_ := content_hash(weights)),
-            errors=loaded.tensors.get("errors", build.errors_by_time(self.config, self.log("errors").lines, hash_)),
+            errors=file.tensors.get("errors", build.errors_by_time(self.config, self.log("errors").lines, hash_)),
             averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),

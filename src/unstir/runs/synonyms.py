@@ -34,7 +34,7 @@ MEANT = {
     "train.lr_schedule": "scheduler lr_scheduler lr_scheduler_type lr_decay",
     "model.channels": "width dim num_channels model_channels hidden_size",
     "model.mults": "channel_mult channel_mults ch_mult dim_mults",
-    "model.num_blocks": "num_res_blocks blocks depth layers layers_per_block",
+    "model.num_blocks": "num_res_blocks blocks layers layers_per_block",
     "model.num_classes": "classes class_cond conditional labels label",
     "diffusion.predict": "prediction prediction_type parameterization mean_type",
     "diffusion.options": "beta_1 beta_t beta_start beta_end beta_min beta_max",
@@ -43,7 +43,7 @@ MEANT = {
     "loss.objective": "loss loss_type loss_name",
     "loss.weighting": "loss_weight snr_weighting",
     "train.augment": "augment_prob non_leaky_augmentation",
-    "data.flip": "random_flip horizontal_flip hflip augment",
+    "data.flip": "random_flip horizontal_flip hflip",
     "data.held_out": "val val_split val_size validation",
     "checkpoint.every": "save_every save_interval checkpoint_interval checkpointing_steps",
     "checkpoint.keep": "save_total_limit checkpoints_total_limit",
@@ -80,11 +80,12 @@ SHARED = "train", "data", "grids"
 def near_setting(word: str, known: Iterable[str]) -> str | None:
     """The key or option of those ``known`` that a wrong one was probably meant to be; None where nothing is near."""
     known, (section, _, name) = sorted(known), word.rpartition(".")
-    if synonym := _by_word(name, known, section):
-        return synonym
     by_name = {key.rpartition(".")[2]: key for key in sorted(known, key=lambda key: "." not in key)}
-    if name in by_name:
-        return by_name[name]
+    exact = by_name.get(name)
+    if exact is None or exact.startswith("grids."):  # steps, epochs: elsewhere names of other things
+        exact = _by_word(name, known, section) or exact
+    if exact:
+        return exact
     candidates = {**({} if section else by_name), **{key: key for key in known}}
     near = nearest(word, candidates)
     return candidates[near] if near else None

@@ -92,7 +92,7 @@ def learning_rates(run: Run) -> Callable[[int], float]:
         if cfg.lr_schedule == "constant":
             return cfg.lr
         if cfg.lr_schedule == "wsd":
-            return cfg.lr * min(1, (length - step) / period)
+            return cfg.lr * min(1, (length - step) / max(period, 1))
         return cfg.lr * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / period, 1)))
 
     return rate

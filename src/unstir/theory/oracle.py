@@ -155,13 +155,13 @@ class FiniteData:
 
     def log_prob(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """log( sum_i N(x_t; alpha y_i, sigma^2 I) / N ) in nats: [B], for sigma > 0. Scores are Tweedie's formula's."""
-        half_squares = self._half_squares(x_t, alpha, sigma)
+        half_squares = self._half_squares(x_t, alpha)
         log_scale = self.images[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
         return ((-half_squares / sigma**2).logsumexp(1) - math.log(len(self.images)) - log_scale).to(x_t)
 
     def _weights_and_mean(self, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
         """The images' posterior weights, float64 [B, N], and E[x_0 | x_t], float64 [B, D]."""
-        half_squares = self._half_squares(x_t, alpha, sigma)
+        half_squares = self._half_squares(x_t, alpha)
         gap = half_squares.amin(1, keepdim=True) - half_squares
         weights = (gap / sigma**2 if sigma > 0 else gap.where(gap == 0, -math.inf)).softmax(1)
         mean = gap.new_zeros(len(x_t), self.images[0].numel())
@@ -171,7 +171,7 @@ class FiniteData:
             mean = mean + weights[:, kept[part]] @ self._rows(kept[part])
         return weights, mean
 
-    def _half_squares(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
+    def _half_squares(self, x_t: Tensor, alpha: float) -> Tensor:
         """||x_t - alpha y_i||^2 / 2 for every image y_i: float64 [B, N], up to rounding of the norms' size."""
         x = _flat(x_t, self.images[0])
         products = torch.cat([x @ self._rows(part).mT for part in self._parts(len(self.images))], 1)

@@ -58,15 +58,15 @@ class Gaussian:
         excess = torch.expm1(difference) if isinstance(difference, Tensor) else math.expm1(difference)
         return 0.5 * (excess - difference + (self.mean - other.mean) ** 2 / other.var)
 
-    def discretised_log_prob(self, x: Tensor, half_width: float = 1 / 255) -> Tensor:
-        """log of the mass of x's bin [x - half_width, x + half_width] in nats, an element each.
+    def discretised_log_prob(self, x: Tensor) -> Tensor:
+        """log of the mass of x's bin [x - 1/255, x + 1/255] in nats, an element each.
 
         ``x`` holds pixels k/127.5 - 1 for k = 0..255; the outermost bins are open, so that the 256 masses sum to one
         (Ho et al. 2020, eq. 13). The normal CDF is the exact one, evaluated in the tail that keeps its precision.
         """
         std = self.std
-        lower = torch.where(x < -0.999, -math.inf, (x - half_width - self.mean) / std)
-        upper = torch.where(x > 0.999, math.inf, (x + half_width - self.mean) / std)
+        lower = torch.where(x < -0.999, -math.inf, (x - 1 / 255 - self.mean) / std)
+        upper = torch.where(x > 0.999, math.inf, (x + 1 / 255 - self.mean) / std)
         flip = lower > 0  # P(lower < z < upper) = P(-upper < z < -lower): work in the lower tail
         low, high = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
         log_high: Tensor = torch.special.log_ndtr(high)

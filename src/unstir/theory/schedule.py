@@ -110,8 +110,8 @@ class NoiseSchedule:
 
 def from_betas(betas: Tensor) -> NoiseSchedule:
     """The schedule of given one-step variances beta_1..beta_T, float64 [T], each in (0, 1]."""
-    if not bool(((betas > 0) & (betas <= 1)).all()):
-        raise ValueError("every beta must be in (0, 1]")
+    if (outside := betas[~((betas > 0) & (betas <= 1))]).numel():
+        raise UserError("", f"beta={outside[0]:g}", "is outside (0, 1]", "choose other options of the schedule")
     zero = torch.zeros(1, dtype=torch.float64)
     return NoiseSchedule(torch.cat((zero, torch.log1p(-betas.double()).cumsum(0))))
 

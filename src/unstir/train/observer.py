@@ -78,7 +78,7 @@ class Stop:
 
     def request(self, number: int) -> None:
         """Ask to stop, for a signal or 0; only the first request counts."""
-        self.signal = self.signal or number
+        self.signal = number if self.signal is None else self.signal
 
     def __enter__(self) -> Self:
         return self

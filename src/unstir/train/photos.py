@@ -41,7 +41,7 @@ MANY = 5_000  # training images from which on they are not augmented
 SHARE = 0.9  # of the minutes that is left for steps and snapshots
 SNAPSHOT = 900  # images trained on in the time of a grid, its losses and the search for copies
 EXPECTED = {20_000: "colours and soft patches", 100_000: "grounds and horizons", math.inf: "rough objects"}
-"""By the images seen, from scratch at 32x32 (docs/training.md)."""
+"""By the images seen, from scratch at 32x32."""
 
 
 class Size(NamedTuple):

@@ -51,7 +51,7 @@ class Trainer:
 
     def __init__(self, run: Run, store: Store, observer: Observer | None = None, group: Alone = Alone()) -> None:
         cfg, self._group = run.config.train, group
-        self._run, self._store, self._config, self._observer = run, store, cfg, observer or Observer()
+        self._run, self._config, self._observer = run, cfg, observer or Observer()
         self._device = build.device(cfg.device)
         self.state = State.initial(run, self._device, group.size)
         self._part = group.share(cfg.batch_size)
@@ -145,7 +145,8 @@ class Trainer:
                     group.of_first(None)
             if not saved:
                 self._saving.begin()
-        stop.signal = stop.signal or group.voted()
+        if stop.signal is None:
+            stop.signal = group.voted()
         finished = self.finished
         self._event("finished" if finished else "stopped", signal=stop.signal)
         return finished
