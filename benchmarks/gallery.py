@@ -1,8 +1,8 @@
 """Make the pictures of docs/gallery.md: carry out its commands, and copy what they draw to docs/images/gallery.
 
-    python benchmarks/gallery.py            # in the folder that has cifar/ and its store, data/long
+    python benchmarks/gallery.py            # in the folder that has cifar/ and its store, data/cifar
     python benchmarks/gallery.py growth cifar10-small growth.png    # these four are commands of the page
-    python benchmarks/gallery.py curve data/long curve.png
+    python benchmarks/gallery.py curve data/cifar curve.png
     python benchmarks/gallery.py real cifar/test real.png
     python benchmarks/gallery.py nearest cifar10-small nearest.png
 

@@ -5,7 +5,7 @@
 #   bash benchmarks/gpu.sh train    Ho et al.'s network on 6 million images, and its FID beside the published ones: hours
 #
 # Both may be killed: `train` goes on where it was, the other begins anew. Everything that is printed is kept in $OUT.
-# Needs pip install '.[bench,test]', which has [fid] too, and for `train` the download of CIFAR-10 and of Inception.
+# Needs pip install '.[bench,fid,test]', and for `train` the download of CIFAR-10 and of Inception.
 #
 # From the environment: BATCH (128; fewer where the memory is too small for several networks at once), OUT (gpu), RUN
 # (runs/ho), PYTHON (python), DRY=1 (print the commands alone), and DEVICE=cpu QUICK=1, which takes the same way at tiny

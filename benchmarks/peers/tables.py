@@ -46,7 +46,7 @@ class Section:
 
 def headline(sections: Iterable[Section]) -> str:
     """How many times as fast our fastest setting is: as diffusers' default and fastest ones, and as the other peer."""
-    head = ("", "network", "unstir's fastest setting", "diffusers' default", "its fastest setting", LUCIDRAINS)
+    head = ("", "network", "unstir's fastest setting", "diffusers' default", "its fastest", f"{LUCIDRAINS}'s fastest")
     body = []
     for section in sections:
         ours = section.fastest(OURS)
