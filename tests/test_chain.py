@@ -68,9 +68,8 @@ def test_times_of_ones_own_take_the_place_of_steps_and_spacing():
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_step_takes_calls_by_its_sampler(name):
-    assert [SAMPLERS[name].calls_in(n) for n in (1, 2, 3, 10)] == {"heun": [1, 3, 5, 19], "pndm": [1, 5, 9, 19]}.get(
-        name, [1, 2, 3, 10]
-    )
+    calls = {"heun": [1, 3, 5, 19], "pndm": [1, 5, 9, 19]}.get(name, [1, 2, 3, 10])
+    assert [SAMPLERS[name].calls_in(n) for n in (1, 2, 3, 10)] == calls
 
 
 @pytest.mark.parametrize(

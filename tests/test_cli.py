@@ -44,7 +44,10 @@ def test_train_sample_and_inspect_make_what_they_say(unstir, charts, tmp_path):
         ("train digits --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),
         ("train digits --model.dropout 1", ["model.dropout", "less than 1"]),
         ("train digits --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
-        ("train digits --diffusion.schedule linear --diffusion.options.beta_T 1e-5", ["--diffusion.options.beta_1 "]),
+        (
+            "train digits --diffusion.schedule linear --diffusion.options.beta_T 0.00001",
+            ["--diffusion.options.beta_1 0.0001 and beta_T=1e-05"],
+        ),
         ("train digits --diffusion.schedule sigmoid --diffusion.options.tau 0.05", ["beta=0 is outside (0, 1]"]),
         ("train digits --diffusion.schedule cosine --diffusion.options.offset -0.01", ["beta=-", "is outside (0, 1]"]),
         ("sample cifar10-small --ema-width 0.1", ["--ema-width 0.1 needs power averages"]),

@@ -104,7 +104,7 @@ def sampler(part: Any = None, *, calls: int = 1, start: tuple[int, ...] = (), di
     ``denoise(x, t)`` returns a `Prediction`, ``times`` fall strictly to the end of the chain, 0 or above (`Chain`), and
     ``noise(t)`` is fresh standard normal noise like ``x_T`` [B, C, H, W], the same whenever t is. The last step is at
     ``times[-1]``; at 0 its x is the image. With facts, as in ``@sampler(calls=2)``: a step takes ``calls`` network
-    calls, the first ones those of ``start``, the last one 1. ``divides_by_alpha`` is true of one that cannot begin
+    calls, the first ones those of ``start``, the step to 0 one. ``divides_by_alpha`` is true of one that cannot begin
     where alpha_t = 0.
     """
     facts = {"calls": calls, "start": start, "divides_by_alpha": divides_by_alpha}

@@ -182,10 +182,10 @@ def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, per
 def test_other_threads_are_told_of_where_a_step_was_taken_and_one_is_left(make_run, monkeypatch, logged):
     run, store = make_run(train__length="2 steps")
     longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
-    stop = Stop()
-    for number in (0, 15):
-        stop.request(number)
-    assert stop.signal == 0  # that of the first request
+    stop, other = Stop(), Stop()
+    for asked, number in ((stop, 15), (stop, 2), (other, 0), (other, 2)):
+        asked.request(number)
+    assert (stop.signal, other.signal) == (15, 0)  # that of the first request
     Trainer(run, store).run(stop)  # which saves step 0
     for at, goes_on, told in ((0, run, False), (1, run, True), (2, run, False), (2, longer, True)):
         logged.clear()

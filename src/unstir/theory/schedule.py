@@ -109,7 +109,7 @@ class NoiseSchedule:
 
 
 def from_betas(betas: Tensor) -> NoiseSchedule:
-    """The schedule of given one-step variances beta_1..beta_T, float64 [T], each in (0, 1]."""
+    """The schedule of given one-step variances beta_1..beta_T, float64 [T], each in (0, 1]; else UserError."""
     if (outside := betas[~((betas > 0) & (betas <= 1))]).numel():
         raise UserError("", f"beta={outside[0]:g}", "is outside (0, 1]", "choose other options of the schedule")
     zero = torch.zeros(1, dtype=torch.float64)
