@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 SHIPPED = "cifar10-small"  # the model that a network begins with where it fits
 BATCH, WARMUP = 32, 200  # images of a batch, and batches of the warm-up of a long run
 ENOUGH = 60_000  # images seen by which scenes are there; a larger size is for runs that see as many
-AGAIN = 10_000  # the same where the network begins with a trained one
 MANY = 5_000  # training images from which on they are not augmented
 SHARE = 0.9  # of the minutes that is left for steps and snapshots
 SNAPSHOT = 900  # images trained on in the time of a grid, its losses and the search for copies
@@ -65,17 +64,15 @@ def seen(minutes: float, speed: float) -> int:
     return max(int(max(possible - SNAPSHOT * (1 + snapshots(minutes, speed)), possible / 2)), 1)
 
 
-def chosen(
-    images: int, minutes: float, sizes: Iterable[Size], speed_of: Callable[[Size], float], enough: int = ENOUGH
-) -> dict[str, Any]:
+def chosen(images: int, minutes: float, sizes: Iterable[Size], speed_of: Callable[[Size], float]) -> dict[str, Any]:
     """Settings by dotted key for so many training ``images``, given the images a second of sizes, the cheapest first.
 
-    The size is the last before one that does not see ``enough`` images in the minutes, or the first.
+    The size is the last before one that does not see `ENOUGH` images in the minutes, or the first.
     """
     size, *larger = sizes
     speed = speed_of(size)
-    for other in larger if seen(minutes, speed) >= enough else ():
-        if seen(minutes, its_speed := speed_of(other)) < enough:
+    for other in larger if seen(minutes, speed) >= ENOUGH else ():
+        if seen(minutes, its_speed := speed_of(other)) < ENOUGH:
             break
         size, speed = other, its_speed
     length = seen(minutes, speed)
@@ -109,8 +106,7 @@ def for_minutes(config: Config, minutes: float, typed: Collection[str] = (), by_
         side = written(store.shape[1:])
     width = config.model.channels if init or {"model.channels", "train.init"} & fixed else 0
     sizes = dict.fromkeys(Size(side or size.side, width or size.channels) for size in SIZES)
-    enough = AGAIN if init or config.train.init else ENOUGH
-    values = {**chosen(images, minutes, sizes, partial(_speed, config), enough), "train.init": init}
+    values = {**chosen(images, minutes, sizes, partial(_speed, config)), "train.init": init}
     config = _changed(config, {key: value for key, value in values.items() if key not in fixed})
     _introduce(config, images, minutes)
     return config
