@@ -62,12 +62,10 @@ ABOUT = {
         "Apache-2.0",
         "Its data are re-encoded JPEG images, so no distance here stands beside a published FID.",
         1_889_024,
-        " The first 1,889,024 images took 14.1 hours more, in two parts. The first part saw 804,928 in 6.7 hours, "
-        "stopped and continued 12 times, at a constant rate of 0.0015, by commit b55f2490a3da; it went on until "
-        "1,614,816 images, its held-out loss risen after 1.0 million, and was lost with its machine. The second began "
-        "from its weights that came with unstir and saw 1,084,096 in 7.4 hours, stopped and continued 4 times, at a "
-        "rate that fell from 0.0008, by commit d2e33ce7; it was lost with its machine too, and this one began from its "
-        "weights that came with unstir.",
+        " These images include those of two earlier trainings, each of whose averaged weights were the beginning of "
+        "the next: 804,928 images in 6.7 hours at a constant rate of 0.0015, stopped and continued 12 times, by commit "
+        "b55f2490a3da, and 1,084,096 in 7.4 hours at a rate that fell from 0.0008, stopped and continued 4 times, by "
+        "commit d2e33ce7. At the constant rate the held-out loss rose after 1.0 million images.",
     ),
 }
 
@@ -86,7 +84,7 @@ A denoising diffusion model of {shape} images {classes}, by unstir: {parameters:
 step {step:,} in bfloat16 (SHA-256 `{weights}`).
 
 ```sh
-unstir sample {name} --num 64
+unstir sample shipped:{name} --num 64
 ```
 
 ## Data

@@ -83,7 +83,7 @@ def push(
     It says how to load the model in unstir and, where possible, in diffusers. Paths of this machine are left out.
     Log in before with `hf auth login`, or set HF_TOKEN.
 
-    Example: `unstir push runs/mnist me/ddpm-mnist --licence apache-2.0`
+    Example: `unstir push runs/mnist me/ddpm-mnist --licence cc-by-sa-3.0`
 
     Args:
         private: Make a new repository private.
@@ -127,7 +127,7 @@ def models() -> int:
 
     What is made of one goes to the folder ./NAME. Where a run has that name too, shipped:NAME is the model.
 
-    Example: `unstir sample mnist --label 7`
+    Example: `unstir sample shipped:mnist --label 7`
     """
     from unstir.insight.tables import listed
 
