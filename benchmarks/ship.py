@@ -62,10 +62,11 @@ ABOUT = {
         "Apache-2.0",
         "Its data are re-encoded JPEG images, so no distance here stands beside a published FID.",
         1_889_024,
-        " These images include those of two earlier trainings, each of whose averaged weights were the beginning of "
-        "the next: 804,928 images in 6.7 hours at a constant rate of 0.0015, stopped and continued 12 times, by commit "
-        "b55f2490a3da, and 1,084,096 in 7.4 hours at a rate that fell from 0.0008, stopped and continued 4 times, by "
-        "commit d2e33ce7. At the constant rate the held-out loss rose after 1.0 million images.",
+        " Hours and stops are those of the last 1,120,000 images; the others are of two earlier trainings, each of "
+        "whose averaged weights were the beginning of the next: 804,928 images in 6.7 hours at a constant rate of "
+        "0.0015, stopped and continued 12 times, by commit b55f2490a3da, and 1,084,096 in 7.4 hours at a rate that "
+        "fell from 0.0008, stopped and continued 4 times, by commit d2e33ce7. At the constant rate the "
+        "held-out loss rose after 1.0 million images.",
     ),
 }
 
