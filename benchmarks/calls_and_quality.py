@@ -76,7 +76,7 @@ def parsed():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--store", default="")
-    parser.add_argument("--samplers", default=",".join(name for name in SAMPLERS if name != "consistency"))
+    parser.add_argument("--samplers", default=",".join(SAMPLERS))
     parser.add_argument("--calls", default="5,10,20,50,100")
     parser.add_argument("--ancestral", default="1000", help="numbers of calls of the ancestral chain in addition")
     parser.add_argument("--num", type=int, default=500)

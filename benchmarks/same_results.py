@@ -45,7 +45,7 @@ def commands() -> Iterator[list[str]]:
     yield ["train", "digits", "--out", "run", *SMALL]
     yield ["train", "digits", "--out", "guided", *SMALL, *GUIDED]
     yield ["train", "--out", "run", "--train.length", "90 steps", "--train.lr_period", "80 steps"]
-    for sampler in filter("consistency".__ne__, SAMPLERS):  # which is of distilled runs
+    for sampler in SAMPLERS:
         yield ["sample", "run", "--num", "8", "--sampler", sampler, "--steps", "6", "--out", f"by/{sampler}"]
     yield ["sample", "guided", *CHAIN, "--guidance", "2", "--label", "3", "--out", "by/label"]
     yield ["sample", "guided", *CHAIN, "--guidance", "2", "--guide", "run", "--out", "by/guide"]

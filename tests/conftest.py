@@ -145,6 +145,10 @@ TINY = {
 """Dropout, mirroring, averages, micro-batches and an odd log window: everything that a continued run must get right.
 
 The looks at held-out images, half the time of so short a run, are for their own tests (train/test_held_out.py)."""
+DISTILLED = {"diffusion__predict": "v", "loss__objective": "paths", "loss__calls": 3, "grids__sampler": "ddim"} | {
+    "grids__steps": 3
+}
+"""What makes the tiny run one that learns from a teacher; its grids take three steps."""
 
 
 def tiny_config(store, **changes):

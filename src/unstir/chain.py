@@ -89,8 +89,8 @@ class Chain:
     """
 
     sampler: SamplerName = "ancestral"
-    """How images are drawn: ancestral, ddim, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc, heun, ipndm, pndm, consistency,
-    or MODULE:NAME (docs/extend.md)."""
+    """How images are drawn: ancestral, ddim, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc, heun, ipndm, pndm, or
+    MODULE:NAME (docs/extend.md)."""
     steps: Time = 50
     """Number of the times 1 to T that are visited. N steps take N network calls; heun 2N - 1, pndm N + 9 (N > 3)."""
     spacing: SpacingName = "trailing"
@@ -125,9 +125,6 @@ class Chain:
                 raise _option_of_others(name, value, self.sampler)
         if self.threshold and not self.clip:
             raise UserError("threshold", self.threshold, "needs clip", ({"clip": True}, {"threshold": None}))
-        if self.sampler == "consistency" and self.guidance not in (0, 1):
-            images = 'does not work with sampler="consistency", whose estimates are images, not means'
-            raise UserError("guidance", self.guidance, images, ({"guidance": 1}, {"guidance": 0}))
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
             name = "guidance_low" if self.guidance_low != 1 else "guidance_high"
             raise UserError(name, getattr(self, name), "has no effect at guidance=1", ({name: None}, {"guidance": 2}))

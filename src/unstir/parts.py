@@ -55,7 +55,6 @@ OURS: dict[str, dict[str, str]] = {
     "sampler": {
         **{name: f"diffusion.samplers.{name}" for name in ("ancestral", "ddim", "unipc", "heun", "ipndm", "pndm")},
         **dict.fromkeys(("dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde"), "diffusion.samplers.dpmpp"),
-        "consistency": "diffusion.samplers.consistency",
     },
     "condition": dict.fromkeys(("low_resolution", "masked"), "runs.conditions"),
     "network": {"unet": "nn.unet"},

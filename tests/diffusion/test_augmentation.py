@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.nn.config import AUGMENTATION
 from unstir.parts import find
 from unstir.pixels import to_uint8
-from unstir.runs.config import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
 from unstir.verify.sampling import ORDERS
@@ -94,7 +92,7 @@ def test_an_augmented_image_is_the_same_in_any_split_of_the_batch(part):
     assert torch.equal(torch.cat([numbers for _, numbers in parts]), numbers)
 
 
-RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}, "consistency": {}}
+RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}}
 SHAPE = 3, 8, 8
 
 
@@ -109,8 +107,7 @@ def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
     made = {}
     for batch_size in (3, 7, 10):
         job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), batch_size=batch_size)
-        model = replace(run.model(1, ema=False), kind=Kind(has_teacher=sampler == "consistency"))
-        parts = [to_uint8(images) for _, images in sample_batches(model, job)]
+        parts = [to_uint8(images) for _, images in sample_batches(run.model(1, ema=False), job)]
         assert [len(part) for part in parts] == {3: [3, 3, 3, 1], 7: [7, 3], 10: [10]}[batch_size]
         made[batch_size] = torch.cat(parts).int()
     for images in made.values():

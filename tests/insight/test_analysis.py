@@ -10,6 +10,7 @@ import re
 import pytest
 
 import runs
+from conftest import DISTILLED
 from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, examined, facts, held_out, metrics
 from unstir.insight.analysis import lead
 from unstir.insight.findings import Finding
@@ -137,8 +138,7 @@ def test_missed_classes_want_guidance():
     )
     assert "guidance=2" in missed["guidance"].text
     assert "condition_dropout=0.1" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
-    distilled = {"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}
-    distilled |= {"log__held_out_images": 0}
+    distilled = DISTILLED | {"log__held_out_images": 0}
     for config in (distilled, distilled | guided):
         found = by_name(facts(by_step=at(accuracy=0.7), config=config))
         assert found["class accuracy"].verdict == "bad" and "guidance" not in found

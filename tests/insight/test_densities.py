@@ -4,6 +4,7 @@ import pytest
 import torch
 from invented import STATS, facts, said
 
+from conftest import DISTILLED
 from unstir.insight.doctor import examine
 from unstir.insight.facts import NO_SAMPLES
 from unstir.insight.image_stats import learns_nothing, outputs_nothing
@@ -69,11 +70,8 @@ def test_a_log_is_held_against_the_limits_of_its_own_times(times):
             assert said("not-learned", facts(loss__times=times, loss__weighting=weighting), lines, STATS) == expected
 
 
-def test_the_ends_of_paths_are_not_held_against_errors_of_single_times():
-    distilled = {
-        "loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency",
-        "log__held_out_images": 0,
-    }  # fmt: skip
+def test_paths_are_not_held_against_errors_of_single_times():
+    distilled = DISTILLED | {"log__held_out_images": 0}
     lines = tuple({"step": step, "loss": 9.0, "skipped": 0, "images_per_second": 0.0} for step in (1, 50, 100))
     parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
     plain, other = (examine(facts(**parts, **settings)) for settings in ({}, distilled))
@@ -82,8 +80,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times():
 
 
 def test_the_remedies_of_a_distilled_run_are_options_of_distill():
-    distilled = {"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"}
-    distilled |= {"log__held_out_images": 0}
+    distilled = DISTILLED | {"log__held_out_images": 0}
     lines = tuple({"step": step, "loss": None, "skipped": 0, "images_per_second": 0.0} for step in (1, 50, 100))
     parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
     plain, other = (

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from untrained import untrained
 
+from conftest import DISTILLED
 from refusals import mistake, refusing
 from unstir import randomness
 from unstir.chain import SAMPLERS, Chain
@@ -104,9 +105,8 @@ def test_units_of_the_data_come_back_and_are_those_of_its_samples(tmp_path):
 def test_every_sampler_draws_the_same_pictures_there_and_back(there_and_back):
     run, _, back = there_and_back("guided")
     for name in SAMPLERS:
-        if name != "consistency":
-            chain = Chain(name, steps=5, guidance=2.0)
-            assert torch.equal(pictures(run, chain), pictures(back, chain)), name
+        chain = Chain(name, steps=5, guidance=2.0)
+        assert torch.equal(pictures(run, chain), pictures(back, chain)), name
 
 
 STEPS = "num_inference_steps"
@@ -252,7 +252,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, watched, owner, name, err
     ("changes", "key"),
     [
         ({"model__heads": 2, "model__attention": [0, 1]}, "model.heads"),
-        ({"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"}, ""),
+        (DISTILLED, ""),
     ],
 )
 def test_what_diffusers_has_not_is_refused_and_nothing_written(tmp_path, changes, key):

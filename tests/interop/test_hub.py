@@ -13,6 +13,7 @@ from hub_server import Hub
 from PIL import Image
 from untrained import CLASSES, untrained
 
+from conftest import DISTILLED
 from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.generate.drawing import Job, sample_batches
@@ -167,7 +168,7 @@ def test_a_later_step_replaces_the_one_before_in_one_commit(hub, tmp_path):
     ("changes", "why"),
     [
         ({"model__heads": 2, "model__attention": [0, 1], "model__mults": [1, 2]}, "model.heads=2"),
-        ({"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}, "distilled"),
+        (DISTILLED, "distilled"),
     ],
 )
 def test_what_diffusers_has_not_is_published_without_it_and_names_no_folder_of_the_machine(hub, tmp_path, changes, why):

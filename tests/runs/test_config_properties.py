@@ -120,7 +120,7 @@ def changed(tables, settings):
         ("digits", {"model.channels": 2, "model.groups": 1}),
         ("cifar10", {"diffusion.zero_terminal_snr": True}),
         ("digits", {"diffusion.zero_terminal_snr": True, "grids.sampler": "heun"}),
-        ("digits", {"grids.variance": "learned"}), ("digits", {"grids.sampler": "consistency"}),
+        ("digits", {"grids.variance": "learned"}),
         ("digits", {"diffusion.T": 20}), ("digits", {"grids.guidance": 2.0}),
         ("digits-guided", {"train.condition_dropout": 0.0}), ("digits", {"log.held_out_images": 1}),
         ("mnist", {"model.num_classes": 0}),

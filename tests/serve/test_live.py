@@ -192,7 +192,7 @@ class TestInTheBrowser:
         assert tab.inner_text("#status") == "Stopped."
 
 
-@pytest.mark.parametrize("sampler", ["unipc", "ddim", "ancestral", "consistency", "dpmpp_2m_sde", "heun"])
+@pytest.mark.parametrize("sampler", ["unipc", "ddim", "ancestral", "dpmpp_2m_sde", "heun"])
 def test_a_chain_as_sums_is_the_chain(sampler):
     chain, x_T = Chain(sampler, 5, clip=False), torch.randn(1, 1, 2, 2, dtype=torch.float64)
     described, vectors = as_linear(chain, PROCESS), [x_T]

@@ -7,7 +7,7 @@ import torch
 from test_parallel import training
 from test_resume import assert_same, outcome
 
-from conftest import tiny_config
+from conftest import DISTILLED, tiny_config
 from processes import in_a_child
 from together import together
 from unstir.chain import Chain
@@ -25,7 +25,6 @@ LARGE = {
     "train__ema_decay": 0.0, "checkpoint__every": "9 steps", "log__every": "1 step",
 }  # fmt: skip
 ROOM = 450_000_000
-DISTILLED = {"diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency"}
 VARIANTS = {
     "as it is": {},
     "recomputed": {"train__activation_checkpointing": 1},

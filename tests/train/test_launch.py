@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import tiny_config
+from conftest import DISTILLED, tiny_config
 from refusals import mistake, refused, refusing
 from unstir.data import pack
 from unstir.data.manifest import PACK_AGAIN
@@ -123,8 +123,8 @@ def test_a_process_whose_noise_gives_no_image_is_refused_before_the_run_is_made(
     with pytest.raises(UserError, match="predict="):
         make_run("dark", diffusion__T=1000, diffusion__options={"beta_1": 0.01, "beta_T": 0.5})
     with pytest.raises(UserError, match="predict="):
-        dark = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 0.01, "beta_T": 0.5}, "diffusion__predict": "v"}
-        make_run("dark", **dark, loss__objective="consistency", loss__teacher="eps", grids__sampler="consistency")
+        dark = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 0.01, "beta_T": 0.5}}
+        make_run("dark", **dark, **DISTILLED, loss__teacher="eps")
     assert not list(tmp_path.glob("dark*"))
 
 

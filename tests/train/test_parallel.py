@@ -14,7 +14,7 @@ from test_resume import assert_same, outcome
 from torch import nn
 
 import unstir
-from conftest import forget_parts, tiny_config
+from conftest import DISTILLED, forget_parts, tiny_config
 from processes import until
 from refusals import refusing
 from tiers import SEED, proven, times
@@ -45,10 +45,7 @@ VARIANTS = {
         "train__batch_size": 7, "train__micro_batch": 2, "data__condition": "masked", "data__flip": True,
         "train__augment": 0.5, "train__condition_dropout": 0.3,
     },
-    "consistency": {
-        "train__batch_size": 7, "diffusion__predict": "v", "loss__objective": "consistency",
-        "grids__sampler": "consistency",
-    },
+    "paths of a teacher": {"train__batch_size": 7, **DISTILLED},
 }  # fmt: skip
 
 

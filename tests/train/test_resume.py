@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from conftest import on
+from conftest import DISTILLED, on
 from refusals import refusing
 from tiers import SEED, proven, times
 from unstir.runs import checkpoint
@@ -171,10 +171,7 @@ VARIANTS = {
         "train__lr_period": "4 steps", "loss__times": "laplace", "loss__times_options": {"scale": 0.5, "mean": 1.0},
         "loss__input_perturbation": 0.1, "loss__noise_choices": 4,
     },
-    "consistency, whose teacher goes with it": {
-        "diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency",
-        "loss__teacher": "eps",
-    },
+    "paths, whose teacher goes with it": {**DISTILLED, "loss__teacher": "eps"},
     "a learned variance, times drawn by their losses": {  # each of 4 is seen ten times within the first half of the run
         "diffusion__T": 4, "diffusion__learned_variance": True, "loss__objective": "hybrid",
         "loss__times": "importance", "loss__vlb_weight": 0.01,

@@ -25,7 +25,7 @@ from unstir.verify.check import Check, absolute, measure, relative, worst
 
 CHECKS = verify.choose()
 NAMES = [check.name for check in CHECKS]
-INEXACT = ("noise-is-normal", "ddim-order", "importance", "solver-orders", "sde-moments", "path-ends", "path-learned")
+INEXACT = ("noise-is-normal", "ddim-order", "importance", "solver-orders", "sde-moments", "path-states", "path-learned")
 # counts, orders, and paths of a solver
 QUICK = ("abar-exact", "posterior-ho", "clamp-first")
 
@@ -135,7 +135,7 @@ def test_figures_of_the_theory_are_those_that_are_measured():
     assert stated == pytest.approx(prior.item() / math.log(2), rel=2e-5)
     x_T, visited = exact.normal("x_T", 4000, 1, 1, 1), range(1000, -1, -10)
     for table, schedule, slope in ((exact.linear(), linear(), "0.0013"), (exact.cosine(), cosine(), "0.0005")):
-        _, ends = follow(exact.gaussian_denoise(table, 0.5), Process(schedule), x_T, visited)
+        ends = follow(exact.gaussian_denoise(table, 0.5), Process(schedule), x_T, visited)[-1]
         std = math.sqrt(table.abar(1000) / 4 + table.var(1000))
         off = (ends - 0.3 - 0.5 / std * (x_T - table.alpha(1000) * 0.3)).abs()
         assert f"{(off / x_T.abs())[x_T.abs() > 1].mean():.4f}" == slope and f"`{slope}\\, |x_T|" in text

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import TYPED, app, of_one, show
@@ -146,6 +147,8 @@ class DistillOptions:
     """How long to train, such as "2000 steps" or "20 epochs"; by default that of RUN."""
     lr: Positive | None = None
     """Peak of the learning rate; by default half that of RUN."""
+    calls: Annotated[int, Field(ge=1, le=32)] | None = None
+    """Number of calls an image is to take; by default 4."""
 
 
 @app.command
@@ -157,12 +160,12 @@ def distill(
     store: Path | None = None,
     options: DistillOptions = DistillOptions(),
 ) -> int:
-    """Train a run that samples in 1, 2 or 4 calls, with RUN as its teacher, best a finished one.
+    """Train a run that draws images in a few calls, with RUN as its teacher, best a finished one.
 
-    The new run begins with RUN's averaged weights. It learns the images in which RUN's paths from noise end, and is
-    sampled by consistency. The same command continues it.
+    The new run begins with RUN's averaged weights. It learns where RUN's paths from noise go between its calls, and is
+    sampled by so many steps of DDIM. The same command continues it.
 
-    Example: `unstir distill runs/digits --out runs/fast && unstir sample runs/fast --steps 1`
+    Example: `unstir distill runs/digits --calls 1 --out runs/fast && unstir sample runs/fast`
 
     Args:
         out: Folder of the new run; by default RUN-distilled.
@@ -173,7 +176,7 @@ def distill(
     from unstir.runs.run import Run
     from unstir.train.distill import distill_run
 
-    stop, asked = Signals(), (options.length, options.lr)
+    stop, asked = Signals(), (options.length, options.lr, options.calls)
     with torchrun_group(Run.open(run).config.train.device) as group:
         done = distill_run(run, out, *asked, store=store, observer=TrainingDisplay(), stop=stop, group=group)
     show(*done.conclusion)

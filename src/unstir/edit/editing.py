@@ -71,6 +71,7 @@ class Editing:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
         if chain.times and chain.times[-1]:
             raise UserError("times", list(chain.times), "must end at 0 for an edit", {"times": None})
+        model.kind.check_means(model.folder, " for whole chains from noise")
         self.label = model.labels.or_null(job.label)
         model.check_condition(job.condition)
         if model.conditions is not None and job.condition is None and not model.hides:

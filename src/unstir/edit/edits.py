@@ -81,7 +81,6 @@ def filled(
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
             raise UserError(name, value, "must be at least 1", {name: 1})
-    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
     editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
     logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
     chain, process, shape = editing.chain, model.process, model.shape
@@ -194,7 +193,6 @@ def _classes(model: Model, ends: tuple[Any, Any], label: int | None) -> tuple[in
 def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
-    model.kind.check_means(model.folder, ", and a mixture needs means, not images")
     if not model.labels.count:
         raise UserError("labels", labels, "are unknown to a network without classes", "blend two images")
     for label in labels:

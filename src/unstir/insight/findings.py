@@ -52,7 +52,7 @@ class Check:
 
     ``says`` is the sentence of its finding; a finding with a sentence of its own keeps that. A check ``of_training``
     asks nothing of an imported run, which was trained elsewhere, and one of ``single_times`` nothing of a distilled
-    run, which learns the ends of paths.
+    run, which learns paths.
     """
 
     name: str

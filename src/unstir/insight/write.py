@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by too, for the plot of calls against quality."""
-DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
-
 SECONDS = 10.0  # about so long all samplers together are timed, on a batch at most
 
 
@@ -135,7 +133,7 @@ def planned(
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     plans = plans_of(run, store, EvaluationRequest(num=num, seeds=seeds), models)
     *earlier, last = (replace(plan, networks=networks) for plan in plans)
-    others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, last.images.chain)
+    others = [] if run.config.kind.has_teacher else parse(CHAINS, last.images.chain)
     drawn = [replace(last.images, chain=chain) for chain in others if chain.steps <= models[-1].process.T]
     by_step = [*(replace(plan, memorisation=False, pairs=False) for plan in earlier), last]
     by_chain = [replace(last, images=images, memorisation=False, pairs=False) for images in drawn]

@@ -67,7 +67,8 @@ def export(model: Model, to: Target, folder: str | Path | None = None) -> Export
 
 def _diffusers(model: Model, name: str) -> Writer:
     """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
-    model.kind.check_means(model.folder, ", and no pipeline of diffusers draws so", "export it to onnx or safetensors")
+    of_its_own = ", and no scheduler of diffusers holds its number of calls"
+    model.kind.check_means(model.folder, of_its_own, "export it to onnx or safetensors")
     diffusers, net = library("diffusers", "diffusers", "an export to diffusers"), model.denoiser.net
     if not isinstance(net, UNet):
         raise UserError("", model.folder, "has a network of its own, which diffusers does not know", {"to": "onnx"})

@@ -135,5 +135,5 @@ def _description(model: Model) -> dict[str, Any]:
     if model.data.scale.is_float:
         named["scale"] = model.data.scale.pairs
     schedule, T = model.process.schedule, model.process.T
-    drawn = {"abar": [schedule.abar(t) for t in range(T + 1)], "steps": 1 if model.kind.has_teacher else min(50, T)}
+    drawn = {"abar": [schedule.abar(t) for t in range(T + 1)], "steps": model.kind.calls or min(50, T)}
     return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named, **drawn}

@@ -272,7 +272,7 @@ def check(model: Model, store: Store, protocol: Protocol) -> Protocol:
 def check_terms(model: Model, protocol: Protocol) -> Protocol:
     """The protocol with its variance settled; UserError where the model has no such bound."""
     T = model.process.T
-    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
+    model.kind.check_means(model.folder, ": its estimate is not the mean that the bound needs")
     if protocol.calls != 0 and not 2 <= protocol.calls <= T:
         raise UserError("calls", protocol.calls, f"is outside 2..{T}, the terms of the bound", "0 takes all of them")
     if protocol.batch_size < 1:

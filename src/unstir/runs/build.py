@@ -198,10 +198,10 @@ def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
 
 
 def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
-    """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
+    """What the config's [loss] asks training to minimise, its weights on the network's device; None: paths."""
     from unstir.diffusion.loss import Objective  # which sampling does not need
 
-    if config.loss.objective == "consistency":
+    if config.kind.has_teacher:
         return None
     weights = _weights(config, denoiser.process.schedule, denoiser.parameterization)
     weights = None if weights is None else weights.to(next(denoiser.net.parameters()))

@@ -8,12 +8,13 @@ import dataclasses
 import math
 from dataclasses import field
 from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import DEFAULTS, FAST, SAMPLERS, Chain, Sampler
-from unstir.errors import Remedy, UserError, quoted, refusing
+from unstir.errors import Remedy, UserError, refusing
 from unstir.nn.config import ModelConfig
 from unstir.parts import is_own
 from unstir.runs.sections import (
@@ -35,22 +36,23 @@ OTHER = "name the run that it was distilled from"
 class Kind:
     """The kind of a run: what its weights answer and where they came from.
 
-    Weights that were trained to denoise estimate means, of which every sampler but consistency makes images. Weights
-    that `unstir distill` made learned the ends of a teacher's paths (``has_teacher``): they estimate images, in few
-    calls. Weights that `unstir import` or `unstir pull` brought have an ``origin``, and their training is not known.
+    Weights that were trained to denoise estimate means, of which every sampler makes images. Weights that `unstir
+    distill` made learned to go along a teacher's paths in so many ``calls`` of `ddim`, and in no others. Weights that
+    `unstir import` or `unstir pull` brought have an ``origin``, and their training is not known.
     """
 
-    has_teacher: bool = False
+    calls: int = 0
     origin: str = ""
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the weights were distilled."""
+        return self.calls > 0
 
     @property
     def trained_here(self) -> bool:
         """Whether the data, the log and the length of the training are known."""
         return not self.origin
-
-    def takes(self, sampler: str) -> bool:
-        """Whether a sampler makes images of what the weights estimate."""
-        return (sampler == "consistency") == self.has_teacher
 
     def usual(self, chain: Chain, T: int) -> Chain:
         """How many images are drawn by default: as the run's own ``chain`` of at most T steps, by a fast sampler."""
@@ -58,19 +60,26 @@ class Kind:
             return chain
         return chain.changed(sampler=FAST.sampler, steps=min(FAST.steps, T), spacing=FAST.spacing)
 
-    def check(self, folder: Path, sampler: str, guide: str | None) -> None:
+    @property
+    def chain(self) -> dict[str, Any]:
+        """The settings of a chain that distilled weights take with no other values; none of other weights."""
+        fixed = {"sampler": "ddim", "steps": self.calls, "spacing": "trailing", "times": (), "eta": 0.0}
+        return fixed if self.has_teacher else {}
+
+    def check(self, folder: object, chain: Chain, guide: str | None = None) -> None:
         """Raise UserError where the weights in ``folder`` cannot be sampled so, or led away from a ``guide``."""
-        if sampler != "consistency":
-            why = f", and is sampled by consistency, not by {sampler}"
-            self.check_means(folder, why, f"for other samplers {OTHER}")
-        elif not self.has_teacher:
-            needs = f"needs a distilled run, which {folder} is not"
-            raise UserError("sampler", sampler, needs, f"make one with unstir distill {quoted(folder)} --out RUN2")
+        for name, value in self.chain.items():
+            if (given := getattr(chain, name)) != value:
+                fixed = f"is not what {folder} was distilled for"
+                raise UserError(name, given, fixed, ({name: value or None}, OTHER))
+        if self.has_teacher and chain.guidance not in (0, 1):
+            no_means = f"does not work with {folder}, whose estimates are no means: it was distilled"
+            raise UserError("guidance", chain.guidance, no_means, ({"guidance": 1}, {"guidance": 0}))
         if guide is not None:
             self.check_means(folder, ", and cannot be guided", f"leave guide={guide} out")
 
     def check_means(self, given: object, why: str, remedy: str = OTHER, key: str = "") -> None:
-        """Raise UserError, with ``why`` and the ``remedy``, where the weights that are ``given`` estimate images."""
+        """Raise UserError, with ``why`` and the ``remedy``, where the weights that are ``given`` estimate no means."""
         if self.has_teacher:
             raise UserError(key, given, f"was distilled{why}", remedy)
 
@@ -107,7 +116,7 @@ class Config:
         self._check_network()
         self._check_loss()
         if self.kind.has_teacher and self.log.held_out_images:
-            other = "measures the denoising loss, which a consistency loss does not minimise"
+            other = "measures the denoising loss, which that of paths does not minimise"
             raise UserError("log.held_out_images", self.log.held_out_images, other, {"log.held_out_images": 0})
         self._check_condition()
         return self
@@ -167,7 +176,7 @@ class Config:
             both = {"diffusion.learned_variance": True}, {"loss.objective": "simple"}
             raise UserError("loss.objective", loss.objective, "is for diffusion.learned_variance", both)
         if self.kind.has_teacher and diffusion.predict == "eps":
-            at_T = "is multiplied by sigma_T / alpha_T at t = T, which consistency cannot learn"
+            at_T = "is multiplied by sigma_T / alpha_T at t = T, where the first call learns an image"
             raise UserError("diffusion.predict", "eps", at_T, {"diffusion.predict": "v"})
 
     @property
@@ -178,19 +187,15 @@ class Config:
     @property
     def kind(self) -> Kind:
         """What the weights answer, and where they came from."""
-        return Kind(self.loss.objective == "consistency", self.imported)
+        return Kind(self.loss.calls if self.loss.objective == "paths" else 0, self.imported)
 
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
-        grids, diffusion, loss = self.grids, self.diffusion, self.loss
+        grids, diffusion = self.grids, self.diffusion
         if diffusion.zero_terminal_snr and SAMPLERS.get(grids.sampler, Sampler()).divides_by_alpha:
             zero = "divides by alpha_T, which is 0 with zero_terminal_snr"
             others = {"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"}
             raise UserError("grids.sampler", grids.sampler, zero, others)
-        if not self.kind.takes(grids.sampler):
-            pair = f'does not fit loss.objective="{loss.objective}": both are consistency or neither'
-            other = "consistency" if self.kind.has_teacher else DEFAULTS["sampler"]
-            raise UserError("grids.sampler", grids.sampler, pair, {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
             raise UserError("grids.variance", "learned", "needs diffusion.learned_variance", {"grids.variance": "auto"})
         if grids.variance == "optimal" and not self.log.held_out_images:
@@ -204,6 +209,7 @@ class Config:
         if max(grids.channels, default=0) >= (count := self.data.channels):
             raise UserError("grids.channels", grids.channels, f"are not in 0..{count - 1}", {"grids.channels": None})
         try:
+            self.kind.check("a run", grids)
             grids.check(diffusion.T)
         except UserError as error:
             raise error.within("grids") from None

@@ -69,7 +69,7 @@ def check_teacher(config: Config) -> None:
     """Raise UserError unless train.init names a run of this process, no distilled one, that predicts loss.teacher."""
     advice, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
-        raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", advice)
+        raise UserError("train.init", source, "names no trained run, whose paths are learned", advice)
     teacher = toml.from_dict(_checkpoint_of(source).config, "train.init")
     remedy = "name the run it was made from"
     teacher.kind.check_means(source, " itself, and is no teacher", remedy, key="train.init")

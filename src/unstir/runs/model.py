@@ -227,7 +227,7 @@ class Model:
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
         check_variance(chain.variance, self.learned_variance, self.errors is not None)
-        self.kind.check(self.folder, chain.sampler, self.guide_name)
+        self.kind.check(self.folder, chain, self.guide_name)
         chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):
@@ -326,7 +326,7 @@ def _check_guide(model: Model, guide: Model) -> None:
         "conditions": (_sizes(guide), _sizes(model)),
         "T": (guide.process.T, model.process.T),
         "predict": (guide.predict, model.predict),
-        "a teacher": (guide.kind.has_teacher, model.kind.has_teacher),
+        "calls": (guide.kind.calls, model.kind.calls),
     }
     if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
         raise UserError("guide", name, f"{no_fit}: it has {'; '.join(unlike)}")

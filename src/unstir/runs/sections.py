@@ -201,9 +201,9 @@ class TrainConfig:
 class LossConfig:
     """What is minimised."""
 
-    objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
-    """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. consistency is
-    the error of the ends of paths; unstir distill sets it."""
+    objective: Literal["simple", "hybrid", "vlb", "paths"] = "simple"
+    """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. paths is the
+    error of few calls along a teacher's paths; unstir distill sets it."""
     weighting: WeightingName = "simple"
     """Weight of the squared error at each time: equal (simple), by SNR (min_snr, truncated_snr, p2), or MODULE:NAME."""
     weighting_options: dict[str, Option] = field(default_factory=dict, hash=False)
@@ -211,7 +211,9 @@ class LossConfig:
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
     teacher: Literal["eps", "x0", "v"] = "v"
-    """What the teacher of consistency predicts: the noise, the image, or the velocity."""
+    """What the teacher of paths predicts: the noise, the image, or the velocity."""
+    calls: Annotated[int, Field(ge=1, le=32)] = 4
+    """Number of calls in which paths are learned, and images drawn."""
     times: TimesName = "uniform"
     """How times are drawn: uniform, by loss (importance, for vlb), by log-SNR (laplace, normal), or MODULE:NAME."""
     times_options: dict[str, Option] = field(default_factory=dict, hash=False)
@@ -234,7 +236,7 @@ class LossConfig:
 
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
-        if self.objective in ("vlb", "consistency") and self.weighting != "simple":
+        if self.objective in ("vlb", "paths") and self.weighting != "simple":
             weighs = f'weighs the squared error, which objective="{self.objective}" does not use'
             remedies = {"weighting": "simple", **self.without_bound}, {"objective": "simple"}
             raise UserError("weighting", self.weighting, weighs, remedies)
@@ -244,9 +246,9 @@ class LossConfig:
                 raise UserError(key, getattr(self, key), without, (either, {key: getattr(LossConfig, key)}))
         for key in _NO_BOUND:
             value = getattr(self, key)
-            if self.objective == "consistency" and value != getattr(LossConfig, key):
+            if self.objective == "paths" and value != getattr(LossConfig, key):
                 plain = {key: getattr(LossConfig, key), **self.without_bound}
-                raise UserError(key, value, 'has no effect with objective="consistency"', plain)
+                raise UserError(key, value, 'has no effect with objective="paths"', plain)
             if self.has_bound and key in (plain := self.without_bound):
                 weighed = (plain | {"times": "importance"},) * (key == "times")
                 recipe = ("begin with the recipe digits-hybrid",) * (self.objective == "hybrid")
@@ -255,7 +257,7 @@ class LossConfig:
         return self
 
 
-_ONLY_WITH = {"vlb_weight": ("objective", ("hybrid",)), "teacher": ("objective", ("consistency",))}
+_ONLY_WITH = {"vlb_weight": ("objective", ("hybrid",)), "teacher": ("objective", ("paths",))}
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
 """Settings that draw another x_t, or other times, than those of the bound, which paths have no use for either."""

@@ -19,7 +19,7 @@ from unstir.serve.state import Answer, Frames, State, Values
 from unstir.serve.training import report, snapshot, training
 
 Handler = Callable[[State, Any], Answer | Frames]
-COMPARED = ["ancestral", "ddim", "dpmpp_2m", "unipc", "consistency"]  # chosen at first, where a model takes them
+COMPARED = ["ancestral", "ddim", "dpmpp_2m", "unipc"]  # chosen at first, where a model takes them
 
 
 def models(state: State, values: Values) -> Answer:
@@ -39,7 +39,7 @@ def model(state: State, values: Values) -> Answer:
         "labels": [printable(name) for name in model.labels.names] or [*map(str, range(model.labels.count))],
         "condition": "" if model.conditions is None else "image" if model.conditions.is_image else "numbers",
         "guidable": model.hides and not model.kind.has_teacher,
-        "samplers": [name for name in SAMPLERS if model.takes(sampler=name, steps=1)],
+        "samplers": [name for name in SAMPLERS if model.takes(sampler=name)],
         "chain": {"sampler": usual.sampler, "steps": usual.steps, "guidance": model.chain.guidance},
         "compared": COMPARED,
         "strides": [(-(-T // 10), "a tenth of the times"), (1, "one time"), (T, "all times, to the image")],

@@ -32,7 +32,6 @@ from unstir.theory.process import Process
 
 NUM = 10  # images on the page
 CHAINS = ("unipc", 12), ("ddim", 12), ("ancestral", 50)
-DISTILLED = ("consistency", 1), ("consistency", 2), ("consistency", 4)
 MOST_GUIDANCE = 5.0
 
 
@@ -82,9 +81,11 @@ def rounded(model: Model) -> Model:
 
 def chains_of(model: Model) -> list[Chain]:
     """The chains that the page draws by; it opens on images of the first."""
-    usual, T = DISTILLED if model.kind.has_teacher else CHAINS, model.process.T
+    if model.kind.has_teacher:
+        return [Chain(**model.kind.chain)]
+    T = model.process.T
     guidance = min(model.chain.guidance, MOST_GUIDANCE) if guidable(model) else 1.0
-    chains = [Chain(sampler, min(steps, T), guidance=guidance) for sampler, steps in usual]
+    chains = [Chain(sampler, min(steps, T), guidance=guidance) for sampler, steps in CHAINS]
     if not model.learned_variance:
         return chains
     # A step of a learned variance is not linear.

@@ -1,7 +1,6 @@
-"""From a finished run to one that samples in 1, 2 or 4 calls, for it learns where the paths of the first one end.
+"""From a finished run to one that draws in a few calls, for it learns where the paths of the first one go between them.
 
-The new run begins with the averaged weights of the old one, its teacher; its objective is consistency
-(`diffusion.paths`).
+The new run begins with the averaged weights of the old one, its teacher; its objective is paths (`diffusion.paths`).
 """
 
 import logging
@@ -11,7 +10,7 @@ from typing import Any
 
 from unstir.errors import UserError, quoted
 from unstir.group import Alone
-from unstir.runs.config import Config
+from unstir.runs.config import Config, Kind
 from unstir.runs.named import reference, run_and_step
 from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
@@ -28,6 +27,7 @@ def distill_run(
     folder: str | Path | None = None,
     length: str | None = None,
     lr: float | None = None,
+    calls: int | None = None,
     *,
     store: str | Path | None = None,
     observer: Observer | None = None,
@@ -37,13 +37,13 @@ def distill_run(
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
     By default the folder has the name of the teacher's with "-distilled" behind it, ``length`` ("2000 steps") is the
-    teacher's, and ``lr`` half the teacher's; of a run that is continued its own. Of the data, by default the teacher's,
-    only labels and conditions are learned from: those of a ``store`` of like images do. Raises UserError as `distilled`
-    and `train_run`, and where the run in ``folder`` was begun otherwise.
+    teacher's, ``lr`` half the teacher's, and an image takes 4 ``calls``; of a run that is continued its own. Of the
+    data, by default the teacher's, only labels and conditions are learned from: those of a ``store`` of like images do.
+    Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
     run = Run.open(teacher)
     out = run.path.with_name(f"{run.path.name}-distilled") if folder is None else Path(folder)
-    config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
+    config = _begun(out, run, length, lr, calls) if is_run(out) else distilled(run, length, lr, calls)
     if not is_run(out) and not run.shipped and (step := run.newest_step()) < run.length:
         first = f"to finish it first: unstir train --out {quoted(run.path)}"
         logger.warning(f"{run.path} is at step {step} of {run.length}; {first}")
@@ -53,7 +53,7 @@ def distill_run(
     return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
 
-def distilled(run: Run, length: str | None = None, lr: float | None = None) -> Config:
+def distilled(run: Run, length: str | None = None, lr: float | None = None, calls: int | None = None) -> Config:
     """The config of a new run that is distilled from the newest weights of ``run``; arguments as `distill_run`.
 
     Noise prediction becomes velocity prediction: at t = T an error of the noise would be sigma_T / alpha_T times as
@@ -65,29 +65,32 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     same = f"unstir distill {quoted(run_and_step(config.train.init)[0])} --out {quoted(run.path)} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
-        raise UserError("", run.path, "learned a variance, of no use in one call", "distil a run without it")
+        raise UserError("", run.path, "learned a variance, of no use in few calls", "distil a run without it")
     begins = f"{reference(run.name)}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)
     falls: dict[str, Any] = {"lr_schedule": "cosine", "lr_period": "0 steps", "lr_every": "step"}
-    drawn = config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0)
+    kind = Kind(calls=LossConfig.calls if calls is None else calls)
+    drawn = config.grids.changed(**kind.chain, guidance=1.0)
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),
         model=config.model if "dropout" in config.model.unused else replace(config.model, dropout=0.0),
-        loss=LossConfig(objective="consistency", teacher=predict),
+        loss=LossConfig(objective="paths", teacher=predict, calls=kind.calls),
         train=replace(train, warmup=f"{run.steps_in(length) // 20} steps", **falls),
         log=replace(config.log, held_out_images=0, to=(), options={}),
         grids=replace(drawn, epochs=()),
     )
 
 
-def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
+def _begun(out: Path, run: Run, length: str | None, lr: float | None, calls: int | None) -> Config:
     """The config of the run in ``out``, distilled from ``run``, with what is given; its cosine follows the length."""
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
     if not config.kind.has_teacher or reference(run_and_step(train.init)[0]) != reference(run.name):
         raise UserError("out", out, f"was not distilled from {run.path}", "name another folder")
+    if calls not in (None, own := config.kind.calls):
+        raise UserError("calls", calls, f"is {own} in {out}, which keeps it", ({"calls": None}, "name another folder"))
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)
     if longer.length != train.length and train.lr_schedule == "cosine":

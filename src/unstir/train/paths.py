@@ -1,9 +1,9 @@
-"""The pairs that a run learns from which has a teacher: points on paths of its teacher, and the images where these end.
+"""The pairs that a run learns from which has a teacher: points on paths of its teacher, and how each is left.
 
 The teacher is the network with the weights that the run began with. Each slot of the batch has `PATHS` paths at a time,
 which last for `PERIOD` steps; with `STEPS` of its solver they take two calls of the teacher for each step of training.
-These visit equally spaced times, as many as are drawn for a path, so that other paths visit others. Which point a slot
-learns from at a step is drawn: the first at or below a uniform t, or x_T. All is a function of (seed, step, slot).
+These visit equally spaced times, as many as are drawn for a path, and among them those of the run's own calls, which
+are learned from. Which path and call a slot learns from at a step is drawn: all is a function of (seed, step, slot).
 """
 
 from dataclasses import dataclass
@@ -16,32 +16,31 @@ from unstir.chain import Chain
 from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Conditioned, Denoiser
 from unstir.diffusion.draw import steered
-from unstir.diffusion.paths import follow
+from unstir.diffusion.paths import follow, targets
 from unstir.randomness import Key
 from unstir.runs.config import Config
 from unstir.train.levers import Batches, Examples, hidden
 
-PATHS, PERIOD, STEPS = 8, 56, (10, 18)
-FROM_NOISE = 0.3  # of the pairs are at t = T besides those that chance takes there: one call begins only there
+PATHS, PERIOD, STEPS = 4, 56, (24, 32)
 
 
 @dataclass(frozen=True, eq=False)
 class _Followed:
-    times: Tensor  # int64 [PATHS, n]; a path that has fewer points repeats its last one
-    states: Tensor  # [PATHS, n, b, C, H, W]
-    ends: Tensor  # [PATHS, b, C, H, W]
+    states: Tensor  # [PATHS, calls, b, C, H, W]
+    targets: Tensor  # like states
     conditions: Tensor | None  # [PATHS, b, ...]
 
 
 class Paths:
     """The examples of any step. Paths have the conditions of training images of their own, out of ``batches``.
 
-    In an example x_0 is the end of a path, eps its beginning and x_t the point on it. Where the teacher was trained on
-    augmented images, what took the augmentation gets zeros.
+    In an example x_0 is the target of the call at x_t, and eps the beginning of the path. Where the teacher was trained
+    on augmented images, what took the augmentation gets zeros.
     """
 
     def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], batches: Batches) -> None:
         self._teacher, self._config, self._shape, self._batches = teacher, config, shape, batches
+        self._times = Chain("ddim", steps=config.loss.calls).visited(teacher.process.schedule)
         self._period, self._followed = -1, dict[tuple[int, int], _Followed]()
 
     def __call__(self, step: int, slots: Tensor, part: slice) -> Examples:
@@ -53,38 +52,34 @@ class Paths:
             self._followed[place] = self._follow(period, slots)
         followed = self._followed[place]
         path = randomness.integers(Key(seed, "path", step, slots), 0, PATHS - 1)
-        latest = randomness.integers(Key(seed, "time", step, slots), 1, self._teacher.process.T)
-        later, last = followed.times[path] > latest[:, None], followed.times.shape[1] - 1
-        point = later.sum(1).clamp(max=last)  # of the first one by then, as the path goes
-        point = point.masked_fill(randomness.coin(Key(seed, "from noise", step, slots), FROM_NOISE), 0)
+        call = randomness.integers(Key(seed, "call", step, slots), 0, len(self._times) - 2)
         row = torch.arange(len(slots), device=slots.device)
         condition = None if followed.conditions is None else followed.conditions[path, row]
-        x_t, t, end = followed.states[path, point, row], followed.times[path, point], followed.ends[path, row]
+        x_t, target = followed.states[path, call, row], followed.targets[path, call, row]
+        t = torch.tensor(self._times, device=slots.device)[call]
         zeros = unaugmented(len(slots), slots.device) if self._config.train.augment else None
         weight = torch.ones_like(x_t[:, 0, 0, 0])
-        return Examples(end, t, followed.states[path, 0, row], weight, condition, augmentation=zeros, x_t=x_t)
+        return Examples(target, t, followed.states[path, 0, row], weight, condition, augmentation=zeros, x_t=x_t)
 
     def _follow(self, period: int, slots: Tensor) -> _Followed:
-        seed, process = self._config.seed, self._teacher.process
-        most = min(STEPS[1], process.T)
-        moments, states, ends, conditions = [], [], [], []
+        seed, process, times = self._config.seed, self._teacher.process, self._times
+        states, ways, conditions = [], [], []
         for number in range(period * PATHS, (period + 1) * PATHS):
             chain, condition = self._chain(number), self._condition(number, slots)
-            times = chain.visited(process.schedule)
+            visited = chain.visited(process.schedule)
             denoise = steered(Conditioned(self._teacher, condition), chain, process, indices=slots)
             noise = randomness.normal(Key(seed, "start of path", number, slots), self._shape)
-            on_the_way, end = follow(denoise, process, noise, times)
-            places = [min(place, len(on_the_way) - 1) for place in range(most)]
-            moments.append(torch.tensor(times, device=slots.device)[places])
-            states.append(on_the_way[places])
-            ends.append(end)
+            on_path = follow(denoise, process, noise, visited)[[visited.index(t) for t in times]]
+            states.append(on_path[:-1])
+            ways.append(targets(process, on_path, times))
             conditions += [] if condition is None else [condition]
         known = torch.stack(conditions) if conditions else None
-        return _Followed(torch.stack(moments), torch.stack(states), torch.stack(ends), known)
+        return _Followed(torch.stack(states), torch.stack(ways), known)
 
     def _chain(self, number: int) -> Chain:
-        key, T = Key(self._config.seed, "steps of path", number, torch.zeros(1).long()), self._teacher.process.T
-        return Chain("unipc", steps=min(int(randomness.integers(key, *STEPS)), T))
+        key, calls = Key(self._config.seed, "steps of path", number, torch.zeros(1).long()), self._config.loss.calls
+        least, most = (max(min(steps, self._teacher.process.T) // calls, 1) for steps in STEPS)
+        return Chain("unipc", steps=calls * int(randomness.integers(key, least, most)))
 
     def _condition(self, number: int, slots: Tensor) -> Tensor | None:
         """The conditions of paths of this number, those of images of the data, or hidden as the teacher learned."""

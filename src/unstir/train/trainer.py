@@ -217,7 +217,7 @@ class Trainer:
         return examples.t, total, torch.stack((total, mse, bits), 1) * examples.weight[:, None]
 
     def _losses(self, examples: Examples, slots: Tensor) -> Losses:
-        """The losses of each image; a run with a teacher learns the ends of paths."""
+        """The losses of each image; a run with a teacher learns its paths."""
         denoiser = replace(self._denoiser, augmentation=examples.augmentation)
         dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
         x_0, t, eps, _, condition, perturbation, _, x_t, present = examples

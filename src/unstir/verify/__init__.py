@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from unstir.errors import UserError, nearest
 from unstir.progress import counting
-from unstir.verify import bound, consistency, forward, oracles, reverse, sampling
+from unstir.verify import bound, forward, oracles, paths, reverse, sampling
 from unstir.verify.check import Check, Row, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
@@ -17,7 +17,7 @@ THEMES: dict[str, tuple[Check, ...]] = {
         "forward": (forward,),
         "reverse": (reverse,),
         "bound": (bound,),
-        "sampling": (sampling, consistency),
+        "sampling": (sampling, paths),
         "oracles": (oracles,),
     }.items()
 }
