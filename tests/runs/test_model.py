@@ -230,4 +230,4 @@ def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
 
 def test_a_distilled_model_is_not_morphed():
     with pytest.raises(UserError, match="was distilled"):
-        morph(foreign(labels=2, kind=Kind(calls=2)), Job(num=1, chain=Chain("ddim", steps=2)), labels=(0, 1))
+        morph(foreign(labels=Labels(2), kind=Kind(calls=2)), Job(num=1, chain=Chain("ddim", steps=2)), labels=(0, 1))
