@@ -269,7 +269,9 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, run, refused):
 
 def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():
     checks = {"check": lambda chain: None, "check_condition": lambda given: None}
-    model = SimpleNamespace(kind=Kind(), labels=Labels(), guide=None, conditions=None, hides=False, **checks)
+    model = SimpleNamespace(
+        kind=Kind(), folder="run", labels=Labels(), guide=None, conditions=None, hides=False, **checks
+    )
     for num, batch_size in ((1, 1), (10_000, 1)):
         assert Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain()).calls == 0
     for num, batch_size, remedy in ((0, 1, {"num": 1}), (10_001, 1, {"num": 10_000}), (1, 0, {"batch_size": 1})):
