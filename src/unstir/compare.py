@@ -92,7 +92,7 @@ def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
     jobs = _jobs(model, job, chains)
     costs, results = [each.chain.cost(model.process.schedule) for each in jobs], []
     batches = -(-job.num // job.batch_size)
-    first = replace(jobs[0], num=min(job.num, job.batch_size), chain=jobs[0].chain.changed(steps=1))
+    first = replace(jobs[0], num=min(job.num, job.batch_size), chain=model.kind.shorter(jobs[0].chain, 1))
     list(sample_batches(model, first))  # what is slow but once is not the first chain's
     with counting("comparing", "steps") as count:
         on_step = counter(count, sum(cost.steps * batches for cost in costs))

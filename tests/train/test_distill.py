@@ -236,6 +236,9 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     fast, _ = trained("fast", **DISTILLED)
     plain, _ = trained("plain")
     assert unstir("sample", fast.path, "--num", 2, "--out", "two")[0] == 0
+    assert unstir("sample", fast.path, "--num", 2, "--compare", "ddim:3", "--out", "compared")[0] == 0
+    assert unstir("evaluate", fast.path, "--num", 64, "--seeds", 1)[0] == 0
+    assert unstir("report", fast.path, "--num", 64, "--seeds", 1)[0] == 0
     assert unstir("doctor", fast.path)[2].count("Traceback") == 0
     for words, why in (
         (("sample", fast.path, "--sampler", "unipc"), "--sampler unipc is not what"),

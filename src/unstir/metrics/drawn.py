@@ -131,8 +131,8 @@ def usual_chain(run: Run) -> Chain:
 def seconds_per_call(drawn: Drawn) -> float:
     """The seconds of one network call per image, measured on a short chain of a batch."""
     model, job = drawn.model.unloaded(), drawn.job(drawn.batch_size)
-    short = replace(job, chain=job.chain.changed(steps=min(4, job.chain.steps)))
-    list(sample_batches(model, replace(short, chain=short.chain.changed(steps=2))))  # warm up
+    short = replace(job, chain=model.kind.shorter(job.chain, 4))
+    list(sample_batches(model, replace(short, chain=model.kind.shorter(job.chain, 2))))  # warm up
     began = time.perf_counter()
     list(sample_batches(model, short))
     return (time.perf_counter() - began) / job.batch_size / short.chain.calls(model.process.schedule)

@@ -60,6 +60,10 @@ class Kind:
             return chain
         return chain.changed(sampler=FAST.sampler, steps=min(FAST.steps, T), spacing=FAST.spacing)
 
+    def shorter(self, chain: Chain, steps: int) -> Chain:
+        """A ``chain`` in at most so many steps, to time or warm up; of distilled weights as it is."""
+        return chain if self.has_teacher else chain.changed(steps=min(steps, chain.steps))
+
     @property
     def chain(self) -> dict[str, Any]:
         """The settings of a chain that distilled weights take with no other values; none of other weights."""
