@@ -24,6 +24,7 @@ from unstir.metrics.request import EvaluationRequest
 from unstir.progress import counted, duration
 from unstir.runs.files import write_text
 from unstir.runs.named import FOLDER as MODELS
+from unstir.runs.named import run_and_step
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 from unstir.significance import with_error
@@ -69,6 +70,11 @@ ABOUT = {
         "held-out loss rose after 1.0 million images.",
     ),
 }
+ABOUT["cifar10-fast"] = replace(
+    ABOUT["cifar10-small"],
+    limits="It draws in four calls of `ddim`, no more and no fewer, "
+    "and cannot be guided, edited with or asked for a bound. " + ABOUT["cifar10-small"].limits,
+)
 
 CARD = """---
 license: {licence}
@@ -94,7 +100,7 @@ unstir sample shipped:{name} --num 64
 
 ## Training
 
-`unstir train {recipe}` with the settings of [config.toml](config.toml): {seen:,} images seen ({passes:.0f} passes),
+`{command}` with the settings of [config.toml](config.toml): {seen:,} images {seen_as},
 {length} of wall time on {machine}, {starts}. The program was commit {commit}.{before}{unfinished}
 `python benchmarks/ship.py` wrote this folder.
 
@@ -108,9 +114,7 @@ unstir sample shipped:{name} --num 64
 can be. [{figures}]({figures}) has every number. Distances of other protocols do not compare, and none is an FID.
 
 Copies of training images: {copies}.{pairs}
-
-Bits per dimension of {bounded:,} held-out images: {bits}, estimated from {calls} terms an image.
-
+{bits}
 ## What it is not
 
 {limits}
@@ -119,6 +123,9 @@ Bits per dimension of {bounded:,} held-out images: {bits}, estimated from {calls
 
 {licence}.
 """
+BITS = """
+Bits per dimension of {bounded:,} held-out images: {bits}, estimated from {calls} terms an image.
+"""
 UNFINISHED = " It was not at its end: {length:,} steps were planned."
 
 
@@ -126,27 +133,28 @@ def write_weights(source: Run, folder: Path) -> Run:
     """The run in ``folder`` with the averaged weights of the newest step in bfloat16, and the logs of ``source``."""
     write_run(source, source.model(dtype="bfloat16", device="cpu"), folder, [])
     for name in LOGS:
-        shutil.copy(source.files / name, folder)
+        if (source.files / name).exists():
+            shutil.copy(source.files / name, folder)
     return Run.open(folder)
 
 
 def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
     """The text of README.md, with figures measured now."""
     about, model = ABOUT[name], run.model(device="cpu")
-    if not source.config.train.init:
+    if not source.config.train.init or source.config.kind.has_teacher:
         about = replace(about, images=0, before="")
     (evaluation,), _ = evaluate_run(run.path, EvaluationRequest(store=store))
     pairs = run.path / FOLDER / f"{evaluation.name()}-pairs.png"
     if source.config.data.source not in EMBEDDED:
         pairs.unlink(missing_ok=True)  # it shows training images, which are not the package's to give
-    with tempfile.TemporaryDirectory() as temporary:
-        data = with_store(run, store)[1]
-        bounded = min(BOUNDED, run.data.counts["held_out"])
-        protocol = Protocol(num=bounded, calls=CALLS)
-        bounds, _ = save_likelihood(model, data, protocol=protocol, folder=Path(temporary))
-    bound, last = bounds["held_out"], run.metrics()[-1]
+    last, distilled = run.metrics()[-1], source.config.kind.has_teacher
     started = [event for event in source.log("events").lines if event["event"] in ("started", "continued")]
     rows = [" | ".join(row) for row in in_rows(evaluation.figures.values(), evaluation.protocol["num"])]
+    command, seen_as = f"unstir train {run.config.recipe}", "seen ({:.0f} passes)"
+    if distilled:
+        teacher = run_and_step(source.config.train.init)[0]
+        command = f"unstir distill {teacher} --calls {source.config.loss.calls}"
+        seen_as = "in its batches, points on paths of that model"
     copies, seen = evaluation.memorisation, about.images + source.images_seen(model.step)
     return CARD.format(
         **vars(about),
@@ -158,9 +166,9 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
         weights=model.weights_sha256,
         **run.data.counts,
         content_hash=run.data.content_hash,
-        recipe=run.config.recipe,
+        command=command,
         seen=seen,
-        passes=seen / run.data.counts["train"],
+        seen_as=seen_as.format(seen / run.data.counts["train"]),
         length=duration(last["seconds"]),
         machine=f"{started[0]['threads']} thread(s) of a {started[0]['device']}, torch {started[0]['torch']}",
         starts="never stopped" if len(started) == 1 else f"stopped and continued {counted(len(started) - 1, 'time')}",
@@ -169,12 +177,20 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
         rows="\n".join(f"| {row} |" for row in rows),
         protocol=protocol_in_words(evaluation),
         figures=f"{FOLDER}/{evaluation.name()}.json",
-        calls=CALLS,
-        bounded=bounded,
         pairs=f" [The nearest pairs]({FOLDER}/{pairs.name})." if pairs.exists() else "",
         copies=copies.says.splitlines()[0] if copies else "not searched for",
-        bits=with_error(bound.bits_per_dim, bound.standard_error),
+        bits="" if distilled else bits(run, store),
     )
+
+
+def bits(run: Run, store: Path) -> str:
+    """The card's sentence of the bound of held-out images."""
+    with tempfile.TemporaryDirectory() as temporary:
+        data, num = with_store(run, store)[1], min(BOUNDED, run.data.counts["held_out"])
+        protocol = Protocol(num=num, calls=CALLS)
+        bounds, _ = save_likelihood(run.model(device="cpu"), data, protocol=protocol, folder=Path(temporary))
+    bound = bounds["held_out"]
+    return BITS.format(bounded=num, calls=CALLS, bits=with_error(bound.bits_per_dim, bound.standard_error))
 
 
 def main():
