@@ -31,6 +31,7 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
         ({"grids": {"eta": 0.5}}, "grids.eta"),
         ({"loss": {"vlb_weight": 3.0}}, "loss.vlb_weight"),
         ({"loss": {"teacher": "eps"}}, "loss.teacher"),
+        ({"loss": {"calls": 2}}, "loss.calls"),
         ({"loss": {"objective": "paths", "weighting": "p2"}}, "loss.weighting"),
         ({"loss": {"objective": "paths", "input_perturbation": 0.1}}, "loss.input_perturbation"),
         ({"loss": {"objective": "paths"}}, "diffusion.predict"),

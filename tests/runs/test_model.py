@@ -11,7 +11,6 @@ import unstir
 from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.edit.edits import morph
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate import _models
@@ -19,7 +18,6 @@ from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard, Labels
-from unstir.runs.config import Kind
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -226,8 +224,3 @@ def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
     assert null.away_from(None) is plain.away_from(labels) is plain.away_from(None) is None
     guided = foreign(guide=foreign(step=2))
     assert guided.away_from(None).denoiser is guided.guide.denoiser and guided.away_from(labels).condition is None
-
-
-def test_a_distilled_model_is_not_morphed():
-    with pytest.raises(UserError, match="was distilled"):
-        morph(foreign(labels=Labels(2), kind=Kind(calls=2)), Job(num=1, chain=Chain("ddim", steps=2)), labels=(0, 1))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import TYPED, app, of_one, show
@@ -15,7 +14,7 @@ from unstir.parts import VARIABLE
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.named import PREFIX, names
-from unstir.runs.sections import STRICT, Positive, PositiveSpan
+from unstir.runs.sections import STRICT, Calls, Positive, PositiveSpan
 from unstir.runs.toml import is_run
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class DistillOptions:
     """How long to train, such as "2000 steps" or "20 epochs"; by default that of RUN."""
     lr: Positive | None = None
     """Peak of the learning rate; by default half that of RUN."""
-    calls: Annotated[int, Field(ge=1, le=32)] | None = None
+    calls: Calls | None = None
     """Number of calls an image is to take; by default 4."""
 
 

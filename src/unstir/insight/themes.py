@@ -148,6 +148,8 @@ def enough(facts: Facts) -> tuple[Evaluation, Effect, Evaluation, Effect] | None
 def sampling(facts: Facts) -> Iterator[Statement]:
     """The sentence on the fewest network calls that do as well as the most."""
     state = partial(Statement, "enough calls", "sampling", "calls")
+    if facts.config.kind.has_teacher:
+        return
     if len(facts.by_chain) < 2:
         yield state("missing", "how many network calls a sample needs (`unstir report RUN`)")
         return

@@ -112,13 +112,15 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
 def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
     by_step, by_chain = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
     plans, last = [*by_step, *by_chain], by_step[-1]
-    chains = counted(len(by_chain), "pair of sampler and steps", "pairs of sampler and steps")
-    drawn = f"{counted(len(by_step), 'saved step')} and {chains}, {last.seeds} x {last.num} images each"
+    chains = (
+        f" and {counted(len(by_chain), 'pair of sampler and steps', 'pairs of sampler and steps')}" if by_chain else ""
+    )
+    drawn = f"{counted(len(by_step), 'saved step')}{chains}, {last.seeds} x {last.num} images each"
     logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plans))} to draw those still missing")
     if run.config.kind.trained_here:
         catch_up(run, store)
     measure(plans)
-    if timed:
+    if timed and by_chain:
         time_samplers(run, [last, *by_chain])
     return last.protocol()
 
@@ -126,7 +128,7 @@ def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict
 def planned(
     run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()
 ) -> tuple[list[Plan[Drawn]], list[Plan[Drawn]]]:
-    """What a report measures: each kept snapshot by the usual chain, and the last by `CHAINS`; errors as `check`."""
+    """What a report measures: each kept snapshot by the usual chain, and by `CHAINS` the last; errors as `check`."""
     run.newest_step()  # says so where none was saved
     kept, snapshots = run.saved_steps(), all_snapshots(run)
     steps = [step for step in kept if step in snapshots] or kept[-1:]

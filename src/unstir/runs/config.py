@@ -67,7 +67,7 @@ class Kind:
     @property
     def chain(self) -> dict[str, Any]:
         """The settings of a chain that distilled weights take with no other values; none of other weights."""
-        fixed = {"sampler": "ddim", "steps": self.calls, "spacing": "trailing", "times": (), "eta": 0.0}
+        fixed = {"sampler": "ddim", "times": (), "steps": self.calls, "spacing": "trailing", "eta": 0.0}
         return fixed if self.has_teacher else {}
 
     def check(self, folder: object, chain: Chain, guide: str | None = None) -> None:
@@ -213,7 +213,7 @@ class Config:
         if max(grids.channels, default=0) >= (count := self.data.channels):
             raise UserError("grids.channels", grids.channels, f"are not in 0..{count - 1}", {"grids.channels": None})
         try:
-            self.kind.check("a run", grids)
+            self.kind.check("this run", grids)
             grids.check(diffusion.T)
         except UserError as error:
             raise error.within("grids") from None

@@ -60,6 +60,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
+Calls = Annotated[int, Field(ge=1, le=32)]
 Channels = Annotated[int, Field(ge=1, le=64)]
 Size = Annotated[int | str, AfterValidator(_size)]
 Scale = Annotated[tuple[float, ...], AfterValidator(_ends)]
@@ -212,7 +213,7 @@ class LossConfig:
     """Factor of the bound, in bits per dimension, in the hybrid."""
     teacher: Literal["eps", "x0", "v"] = "v"
     """What the teacher of paths predicts: the noise, the image, or the velocity."""
-    calls: Annotated[int, Field(ge=1, le=32)] = 4
+    calls: Calls = 4
     """Number of calls in which paths are learned, and images drawn."""
     times: TimesName = "uniform"
     """How times are drawn: uniform, by loss (importance, for vlb), by log-SNR (laplace, normal), or MODULE:NAME."""
@@ -257,7 +258,11 @@ class LossConfig:
         return self
 
 
-_ONLY_WITH = {"vlb_weight": ("objective", ("hybrid",)), "teacher": ("objective", ("paths",))}
+_ONLY_WITH = {
+    "vlb_weight": ("objective", ("hybrid",)),
+    "teacher": ("objective", ("paths",)),
+    "calls": ("objective", ("paths",)),
+}
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
 """Settings that draw another x_t, or other times, than those of the bound, which paths have no use for either."""

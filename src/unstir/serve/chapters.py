@@ -139,6 +139,7 @@ def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, 
 def predict(state: State, values: ChapterValues) -> Frames:
     """What the network takes the image and the noise in x_t for, how wrong it is, and its loss at each time."""
     model = state.model(values.model)
+    model.kind.check_means(model.folder, ", and answers at its own times alone")
     process, (x_0, index), eps = model.process, _image(state, model, values), _noise(model, values)
     run = Run.open(model.run or model.folder)
     measured = next((line for line in run.held_out() if line["step"] == model.step and line["held_out"]), None)
@@ -191,7 +192,7 @@ def reverse(state: State, values: ChapterValues) -> Frames:
 def guidance(state: State, values: ChapterValues) -> Frames:
     """The estimates with and without the class, as pictures and as arrows, and what guidance makes of them."""
     model = state.model(values.model)
-    model.check(model.chain.changed(guidance=2.0, sampler="ddim", steps=1))
+    model.check(model.chain.changed(guidance=2.0))
     process, (x_0, index), eps = model.process, _image(state, model, values), _noise(model, values)
     stops = _stops(process)[1:]
     yield _about(model, len(stops), stops[-len(stops) // 5])

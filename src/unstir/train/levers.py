@@ -133,7 +133,7 @@ class Examples(NamedTuple):
     ``x_0`` are images [b, C, H, W] in [-1, 1], ``t`` times in 1..T, int64 [b], ``eps`` noise like x_0, standard normal,
     ``weight`` the factors of their losses, float32 [b], ``condition`` what the network is told of each: its class,
     int64 [b], a vector or an image (`UNet.forward`), or None. ``perturbation``, like x_0, is noise of x_t alone,
-    ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a path from eps to x_0 (`paths`);
+    ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a path, x_0 its target (`paths`);
     None: x_0 with noise. ``present``, bool like x_0, says which values are known, None that all are; where one is not
     x_0 is 0.
     """

@@ -34,13 +34,13 @@ class _Followed:
 class Paths:
     """The examples of any step. Paths have the conditions of training images of their own, out of ``batches``.
 
-    In an example x_0 is the target of the call at x_t, and eps the beginning of the path. Where the teacher was trained
-    on augmented images, what took the augmentation gets zeros.
+    In an example x_0 is the target of the call at x_t. Where the teacher was trained on augmented images, what took the
+    augmentation gets zeros.
     """
 
     def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], batches: Batches) -> None:
         self._teacher, self._config, self._shape, self._batches = teacher, config, shape, batches
-        self._times = Chain("ddim", steps=config.loss.calls).visited(teacher.process.schedule)
+        self._times = config.grids.visited(teacher.process.schedule)
         self._period, self._followed = -1, dict[tuple[int, int], _Followed]()
 
     def __call__(self, step: int, slots: Tensor, part: slice) -> Examples:
@@ -59,7 +59,7 @@ class Paths:
         t = torch.tensor(self._times, device=slots.device)[call]
         zeros = unaugmented(len(slots), slots.device) if self._config.train.augment else None
         weight = torch.ones_like(x_t[:, 0, 0, 0])
-        return Examples(target, t, followed.states[path, 0, row], weight, condition, augmentation=zeros, x_t=x_t)
+        return Examples(target, t, x_t, weight, condition, augmentation=zeros, x_t=x_t)
 
     def _follow(self, period: int, slots: Tensor) -> _Followed:
         seed, process, times = self._config.seed, self._teacher.process, self._times
@@ -78,7 +78,8 @@ class Paths:
 
     def _chain(self, number: int) -> Chain:
         key, calls = Key(self._config.seed, "steps of path", number, torch.zeros(1).long()), self._config.loss.calls
-        least, most = (max(min(steps, self._teacher.process.T) // calls, 1) for steps in STEPS)
+        most = max(min(STEPS[1], self._teacher.process.T) // calls, 1)
+        least = min(-(-STEPS[0] // calls), most)
         return Chain("unipc", steps=calls * int(randomness.integers(key, least, most)))
 
     def _condition(self, number: int, slots: Tensor) -> Tensor | None:

@@ -12,6 +12,7 @@ function boxes(name, values, chosen) {
 async function choose(facts) {
   await offer(form, facts);
   boxes("samplers", facts.samplers, facts.compared);
+  if (facts.samplers.length === 1) form.several.value = facts.chain.steps; // a distilled run takes its own alone
   boxes("snapshots", facts.steps, facts.steps.slice(-1));
 }
 
