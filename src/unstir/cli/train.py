@@ -178,5 +178,5 @@ def distill(
     stop, asked = Signals(), (options.length, options.lr, options.calls)
     with torchrun_group(Run.open(run).config.train.device) as group:
         done = distill_run(run, out, *asked, store=store, observer=TrainingDisplay(), stop=stop, group=group)
-    show(*done.conclusion)
+    show(*done.conclusion, *(_next(done.run) if done.finished else ()))
     return 0 if done.finished or place().rank else stop.status

@@ -29,6 +29,8 @@ def _store(facts: Facts) -> Iterator[Finding]:
         data = facts.config.data
         remedy = "put it back, name its folder as `store`, or correct data.store in config.toml; else delete what is "
         remedy += f"left of {data.store}, and `unstir train out=RUN` packs {data.source} again"
+        if facts.run.shipped:
+            remedy = "name the folder of its packed images as `store`"
         says = "the data cannot be used" if facts.store is None else "the data has changed"
         severity: Severity = "warning" if facts.finished and facts.store is None else "problem"
         yield Finding(severity, facts.store_problem, remedy, 1.0, 0.0, says=says)

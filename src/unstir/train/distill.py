@@ -1,7 +1,4 @@
-"""From a finished run to one that draws in a few calls, for it learns where the paths of the first one go between them.
-
-The new run begins with the averaged weights of the old one, its teacher; its objective is paths (`diffusion.paths`).
-"""
+"""From a finished run, the teacher, to one that draws in a few calls along its paths (`diffusion.paths`)."""
 
 import logging
 from dataclasses import replace
@@ -62,8 +59,8 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None, call
     config, predict = run.config, run.config.diffusion.predict
     remedy = f"distil a run that went on from its weights: {run.going_on}"
     config.kind.check_trained_here(run.path, " and has no data to learn from", remedy)
-    same = f"unstir distill {quoted(run_and_step(config.train.init)[0])} --out {quoted(run.path)} --length LONGER"
-    config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
+    teacher = f"distil its teacher: unstir distill {quoted(run_and_step(config.train.init)[0])} --out NEW"
+    config.kind.check_means(run.path, " already", teacher)
     if config.diffusion.learned_variance:
         raise UserError("", run.path, "learned a variance, of no use in few calls", "distil a run without it")
     begins = f"{reference(run.name)}@{run.newest_step()}"
@@ -90,7 +87,7 @@ def _begun(out: Path, run: Run, length: str | None, lr: float | None, calls: int
     if not config.kind.has_teacher or reference(run_and_step(train.init)[0]) != reference(run.name):
         raise UserError("out", out, f"was not distilled from {run.path}", "name another folder")
     if calls not in (None, own := config.kind.calls):
-        raise UserError("calls", calls, f"is {own} in {out}, which keeps it", ({"calls": None}, "name another folder"))
+        raise UserError("calls", calls, f"would change the {own} of {out}", ({"calls": None}, "name another folder"))
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)
     if longer.length != train.length and train.lr_schedule == "cosine":

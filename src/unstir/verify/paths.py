@@ -5,7 +5,6 @@ All on Gaussian data, where each path is known.
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -68,22 +67,17 @@ def _path_states() -> Iterator[float]:
             yield absolute(x, slope * x_T + offset)
 
 
-def _as_given(x0: torch.Tensor, x_t: torch.Tensor, t: int) -> torch.Tensor:
-    return x0
-
-
 @check(1e-11, "Salimans & Ho 2022, appendix G")
 def _path_targets() -> Iterator[float]:
-    """A step of `ddim` with the target as its estimate goes from one state to the next, whatever these are.
+    """Steps of `ddim` with the targets as estimates go from each state to the next, whatever these are.
 
-    end of a step of `ddim` to s > 0 and to 0 with the next state, of states drawn at random; relative
+    states of `ddim` with the given ones, drawn at random; relative
     """
     process, states = Process(linear()), normal("states", 5, 3, 1, 2, 2)
-    ways = targets(process, states, _CALLS)
-    for number, visited in enumerate(pairwise(_CALLS)):
-        denoise = denoising(exact.linear(), partial(_as_given, ways[number]))
-        (step,) = ddim(denoise, process, states[number], visited, lambda _: states)
-        yield relative(step.x, states[number + 1])
+    estimate = dict(zip(_CALLS, targets(process, states, _CALLS), strict=False))
+    denoise = denoising(exact.linear(), lambda x_t, t: estimate[t])
+    for step, due in zip(ddim(denoise, process, states[0], _CALLS, lambda _: states), states[1:], strict=True):
+        yield relative(step.x, due)
 
 
 @check(0.01, "Salimans & Ho 2022, appendix G; Song & Dhariwal 2024")
