@@ -72,7 +72,7 @@ def model_of(step=7, **changes):
     """What a plan asks of a model."""
     known = {
         "step": step, "process": SimpleNamespace(schedule=build.schedule(DiffusionConfig())), "hashes": "w",
-        "guide_name": None, "averaged": True, "arithmetic": "float32",
+        "guide_name": None, "averaged": True, "arithmetic": "float32", "kind": Kind(),
         "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None, "channels": (),
     }  # fmt: skip
     found = SimpleNamespace(**{**known, **changes})
