@@ -90,7 +90,7 @@ def shipped(run: Run, commit: str) -> dict[str, Tensor]:
     def git(*words: str) -> bytes:
         return subprocess.run(["git", *words], cwd=PAGE.parents[1], check=True, capture_output=True).stdout
 
-    folder = f"{commit}:{run.weights.relative_to(PAGE.parents[1])}"
+    folder = f"{commit}:src/unstir/models/{run.files.name}/weights"
     (file,) = git("ls-tree", "--name-only", folder).decode().split()
     tensors = load(git("show", f"{folder}/{file}"))
     return {key.removeprefix("model."): value for key, value in tensors.items()}
