@@ -1,5 +1,7 @@
 """Checkpoints of the report's code: the network made again from its description, random weights, outputs equal."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from report_network import Network, waves
@@ -8,6 +10,7 @@ from untrained import saver, scrambled
 from refusals import mistake
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
+from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -58,6 +61,17 @@ def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused
     assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
     assert run.config.model.layout == "report_guided" and run.config.diffusion.options["beta_T"] == 0.03
     refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "beta_1=0.5 and beta_T=0.02")
+
+
+@pytest.mark.parametrize(("recipe", "attn", "labels"), [("cifar10-report", [2], 0), ("cifar10-guided", [], 10)])
+def test_the_recipe_has_the_network_of_that_run_and_its_guidance(saved, tmp_path, recipe, attn, labels):
+    config = load_recipe(recipe)
+    model, T = replace(config.model, channels=32), config.diffusion.T
+    network = Network(T, 32, list(model.mults), attn, model.num_blocks, labels)
+    imported = import_run(saved(network), tmp_path / "run", Asked()).run.config
+    table = model.time_table or T  # the first run's table is fixed, and so are the sines and cosines here
+    assert replace(model, time_table=table) == imported.model
+    assert config.diffusion == imported.diffusion and config.grids.guidance == imported.grids.guidance
 
 
 def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):

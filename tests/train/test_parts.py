@@ -26,20 +26,33 @@ def recipe_run(name, images=50_000):
     return Run(Path("nowhere"), config, DataCard((3, 32, 32), (), {"train": images, "held_out": 0}, ""))
 
 
-def test_the_reports_learning_rate_equals_its_chained_schedulers():
-    # GradualWarmupScheduler(multiplier=2, 20 epochs) over CosineAnnealingLR(T_max=200), written with torch's own parts.
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2e-4)
-    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, end_factor=1.0, total_iters=20)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=200)
-    chained = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[20])
-    run = recipe_run("cifar10-report")
-    assert run.steps_per_epoch == 625 and run.length == 200 * 625
-    for epoch in range(200):
-        for step in (0, 624):
-            rate = learning_rates(run)(epoch * 625 + step)
-            assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), epoch
-        optimizer.step()
-        chained.step()
+def chained_rates(multiplier, warmup, period):
+    """The rates by epoch of a gradual warm-up of 1e-4 to its ``multiplier``, over a cosine, as the two are chained.
+
+    At the epoch after the warm-up the cosine gives its base, which was multiplied; from then on each rate is made of
+    the one before: lr_k = lr_(k-1) (1 + cos(pi k / period)) / (1 + cos(pi (k - 1) / period)).
+    """
+    rate = 1e-4 * multiplier
+    yield from (1e-4 * ((multiplier - 1) * epoch / warmup + 1) for epoch in range(warmup + 1))
+    yield rate
+    for k in range(1, period):
+        rate *= (1 + math.cos(math.pi * k / period)) / (1 + math.cos(math.pi * (k - 1) / period))
+        yield rate
+
+
+PRINTED = {20: 2e-4, 21: 2e-4, 50: 1.898028e-4, 100: 1.323917e-4, 150: 5.600608e-5, 199: 5.911923e-6}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "multiplier", "epochs", "printed"), [("cifar10-report", 2, 200, PRINTED), ("cifar10-guided", 2.5, 70, {})]
+)
+def test_the_learning_rate_of_the_public_code_as_its_two_schedulers_make_it(recipe, multiplier, epochs, printed):
+    run, reference = recipe_run(recipe), list(chained_rates(multiplier, epochs // 10, epochs))
+    assert run.steps_per_epoch == 625 and run.length == epochs * 625
+    rates = learning_rates(run)
+    for epoch in range(epochs):
+        assert rates(epoch * 625) == rates(epoch * 625 + 624) == pytest.approx(reference[epoch], rel=1e-9), epoch
+    assert {epoch: rates(epoch * 625) for epoch in printed} == pytest.approx(printed, rel=5e-7)
 
 
 def test_ho_et_als_learning_rate_and_the_small_recipes_cosine():
@@ -58,13 +71,14 @@ def test_a_rate_that_falls_at_the_end(make_run):
     assert learning_rates(kept)(19) == 1e-3
 
 
-def test_the_reports_loss_scale_is_its_sum_over_a_thousand():
-    config = recipe_run("cifar10-report").config
+@pytest.mark.parametrize(("recipe", "divisor"), [("cifar10-report", 1000), ("cifar10-guided", 80**2)])
+def test_the_loss_scale_is_that_of_the_public_codes_sum(recipe, divisor):
+    config = recipe_run(recipe).config
     error = torch.randn(80, 3, 32, 32)
     assert error.square().mean() * config.train.loss_scale == pytest.approx(
-        error.square().sum().item() / 1000, rel=1e-5
+        error.square().sum().item() / divisor, rel=1e-5
     )
-    assert config.train.ema_decay == 0 and config.grids.steps == config.diffusion.T == 1000
+    assert config.train.ema_decay == 0 and config.grids.steps == config.diffusion.T
 
 
 @pytest.mark.parametrize("kind", [torch.Tensor, Elsewhere])

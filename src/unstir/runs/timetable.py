@@ -76,12 +76,14 @@ def learning_rates(run: Run) -> Callable[[int], float]:
 
     It rises linearly from warmup_start * lr to lr over the warm-up, then stays, or falls as half a cosine towards 0
     over lr_period (which may be longer than the run), or stays and falls linearly to 0 over the last lr_period ("wsd":
-    warm-up, stable, decay; Hu et al. 2024). With lr_every = "epoch" it is that of the epoch's first step;
-    a warm-up from 0 counts the step or epoch being taken, so that no step is wasted.
+    warm-up, stable, decay; Hu et al. 2024). With lr_every = "epoch" it is that of the epoch's first step.
+    Before a cosine the peak is the rate of two steps or epochs: the last of a warm-up from 0, which counts the step
+    being taken so that no step is wasted, and the next; after a warm-up from more than 0 the next two.
     """
     cfg, length = run.config.train, run.length
     warmup, period = run.steps_in(cfg.warmup), run.steps_in(cfg.lr_period)
     every = run.steps_per_epoch if cfg.lr_every == "epoch" else 1
+    peak_ends = warmup + every if warmup and cfg.warmup_start else warmup
 
     def rate(step: int) -> float:
         step -= step % every
@@ -93,7 +95,8 @@ def learning_rates(run: Run) -> Callable[[int], float]:
             return cfg.lr
         if cfg.lr_schedule == "wsd":
             return cfg.lr * min(1, (length - step) / max(period, 1))
-        return cfg.lr * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / period, 1)))
+        fallen = min(max(step - peak_ends, 0) / period, 1)
+        return cfg.lr * 0.5 * (1 + math.cos(math.pi * fallen))
 
     return rate
 
