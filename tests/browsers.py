@@ -33,8 +33,8 @@ def quiet_tab(browser, allowed):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_playwright = pytest.importorskip("playwright.sync_api", reason="playwright comes with unstir[dev]").sync_playwright
-    with sync_playwright() as playwright:
+    library = pytest.importorskip("playwright.sync_api", reason="pip install '.[dev]'")
+    with library.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield opened
         opened.close()

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from contextlib import contextmanager
@@ -42,6 +43,16 @@ gc.set_threshold(10_000, 20, 20)  # or a tenth of the time goes into looking thr
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.register_profile("random", deadline=None, max_examples=1000, print_blob=True)  # failures stay in .hypothesis/
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
+
+
+ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """In the ordinary tier a module of slow tests is not imported, for it may need a package that .[test] lacks."""
+    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+        return True if ALL_SLOW.search(collection_path.read_text()) else None
+    return None
 
 
 _keep_blocks = process.keep_blocks

@@ -224,10 +224,15 @@ REPORT = {
 CASES = {"evaluate": (EVALUATE, SMALL), "likelihood": (LIKELIHOOD, ("--num", 16)), "report": (REPORT, ("--num", 24))}
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name, (cases, _) in CASES.items() for case in cases])
+def with_its_package(name, case):
+    """The case, slow where it needs another package."""
+    return pytest.param(name, case, marks=[pytest.mark.slow] if "Inception" in case else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [with_its_package(name, case) for name, (cases, _) in CASES.items() for case in cases]
+)
 def test_a_mistake_is_refused_before_any_work(place, command, name, case):
-    if "Inception" in case:
-        pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
     cases, small = CASES[name]
     spoil, options, words = cases[case]
     spoil(place)

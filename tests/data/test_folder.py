@@ -349,6 +349,7 @@ def found(store):
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lists", "classes"),
     [
@@ -374,6 +375,7 @@ def test_each_file_names_its_own_labels(tmp_path, lists, classes):
     assert pack(tmp_path / "in", tmp_path / "store", held_out=0.2).manifest == store.manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "labels"), [(None, [0, 1]), (["dog", "cat"], [0, 7])])
 def test_a_number_that_its_own_file_gives_no_name_is_refused(tmp_path, names, labels):
     datasets = pytest.importorskip("datasets")
@@ -387,6 +389,7 @@ def test_a_number_that_its_own_file_gives_no_name_is_refused(tmp_path, names, la
     assert mistake(pack, tmp_path / "in", tmp_path / "store").given.endswith("b.parquet")
 
 
+@pytest.mark.slow
 def test_each_split_of_a_saved_data_set_names_its_own_labels(tmp_path):
     datasets = pytest.importorskip("datasets")
     lists = {"train": ["cat", "dog"], "test": ["dog", "bird", "cat"]}

@@ -233,6 +233,7 @@ dataset_info:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_card", [False, True])
 @pytest.mark.parametrize("place", ["data/{}-00000-of-00001.parquet", "data/{}/0000.parquet", "plain_text/{}-0.parquet"])
 def test_a_clone_of_a_data_set_of_the_hub(tmp_path, place, by_card):
@@ -251,6 +252,7 @@ def test_a_clone_of_a_data_set_of_the_hub(tmp_path, place, by_card):
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
 
 
+@pytest.mark.slow
 def test_the_card_of_a_clone_may_name_its_configurations_and_the_files_of_their_splits(tmp_path):
     parts = hub_table(tmp_path)
     for place, part in {"a/one": "train", "a/two": "test", "b/one": "test", "../out": "test"}.items():
@@ -269,6 +271,7 @@ def test_the_card_of_a_clone_may_name_its_configurations_and_the_files_of_their_
     assert "a, b" in str(mistake(pack, tmp_path / "in", tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_train_others_are_it(tmp_path):
     parts = dict(zip(("train", "test", "extra"), [*hub_table(tmp_path).values()] * 2, strict=False))
     for names, counts in {("train", "test", "extra"): [18, 6], ("extra", "test"): [18, 6]}.items():
@@ -281,6 +284,7 @@ def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_
         assert any("split extra" in text for text in texts(store)) == (len(names) == 3)
 
 
+@pytest.mark.slow
 def test_a_clone_without_its_large_files_or_with_several_configurations_is_one_line(tmp_path):
     pytest.importorskip("pyarrow.parquet")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
@@ -290,6 +294,7 @@ def test_a_clone_without_its_large_files_or_with_several_configurations_is_one_l
     assert "data, small" in str(mistake(pack, clone, tmp_path / "store"))
 
 
+@pytest.mark.slow
 def test_data_sets_in_memory_bring_their_splits_and_names(tmp_path):
     both = hub_table(tmp_path)
     store = pack(both, tmp_path / "store")

@@ -84,7 +84,10 @@ FORMS = {
 KINDS = {"npy": "numpy", "npz": "numpy", "shards": "tar", "saved": "datasets", "mapping": "arrays"}
 
 
-@pytest.mark.parametrize("form", FORMS)
+OF_LIBRARIES = [pytest.param(form, marks=pytest.mark.slow) for form in ("parquet", "saved")]
+
+
+@pytest.mark.parametrize("form", [*(form for form in FORMS if form not in ("parquet", "saved")), *OF_LIBRARIES])
 def test_every_form_gives_the_same_pixels_and_labels(tmp_path, form):
     (tmp_path / "in").mkdir()
     source = FORMS[form](tmp_path / "in")
@@ -162,6 +165,7 @@ def test_labels_that_name_no_class_are_left_out_aloud(tmp_path, labels):
         assert store.count("held_out") == 2
 
 
+@pytest.mark.slow
 def test_labels_of_lists_in_a_table_are_left_out_aloud_and_those_beyond_its_classes_refused(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet as files
@@ -213,6 +217,7 @@ def test_a_few_unreadable_rows_are_left_out_and_more_end_the_packing(tmp_path, f
     assert pack(Torn(), tmp_path / "store", size=5, held_out=0).manifest == store.manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["struct", "large", "view"])
 def test_columns_of_bytes_as_other_writers_of_parquet_type_them(tmp_path, kind):
     pyarrow = pytest.importorskip("pyarrow")
@@ -242,6 +247,7 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
     assert mistake(pack, items, tmp_path / "store").given == tmp_path / "store"
 
 
+@pytest.mark.slow
 def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
     datasets = pytest.importorskip("datasets")
     both = table(tmp_path).train_test_split(4, shuffle=False)
@@ -254,6 +260,7 @@ def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
     assert read_origin(store.path)[0::2] == (str(tmp_path / "both"), "cc-by-4.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["saved", "parquet"])
 def test_a_test_split_whose_labels_are_withheld_is_left_out(tmp_path, form):
     """As the Hub has it: -1 for each of them."""
@@ -294,6 +301,7 @@ def of_hub(monkeypatch, load, card=None):
     return datasets
 
 
+@pytest.mark.slow
 def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
     names = []
     of_hub(monkeypatch, lambda _, name: names.append(name) or {"train": table(tmp_path)}, {"license": "its card's"})
@@ -302,6 +310,7 @@ def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypat
     assert read_origin(store.path).source == "hf:me/animals:small" and names == [("me/animals", "small")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "pictures"])
 def test_the_library_itself_loads_what_hf_names(tmp_path, monkeypatch, form):
     """A data set in a folder of this machine, whose files lie in the library's cache or in that folder."""
@@ -321,6 +330,7 @@ def test_the_library_itself_loads_what_hf_names(tmp_path, monkeypatch, form):
     assert found == {image.transpose(2, 0, 1).tobytes(): int(n) for image, n in zip(IMAGES, LABELS, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # its own
 def test_webdataset_reads_the_same_tars(tmp_path):
     webdataset = pytest.importorskip("webdataset")
@@ -352,6 +362,7 @@ def test_broken_images_are_refused_by_their_name(tmp_path):
     assert store.count("train") == 2 and [path for path, _ in store.refused] == ["b.png", "c.jpg"]
 
 
+@pytest.mark.slow
 def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -368,6 +379,7 @@ def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
     assert store.count("train") == 2
 
 
+@pytest.mark.slow
 def test_a_saved_data_set_names_no_file_outside_its_folder(tmp_path):
     """The library keeps the images themselves in it; one that was written by hand may name any file."""
     pyarrow, datasets = pytest.importorskip("pyarrow"), pytest.importorskip("datasets")
@@ -384,6 +396,7 @@ def test_a_saved_data_set_names_no_file_outside_its_folder(tmp_path):
     assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]"]
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_names_files_of_the_library_s_caches_alone(tmp_path, monkeypatch):
     fill(tmp_path, {"cache/fetched.png": FILES[0], "private.png": FILES[1]})
     paths = [str(tmp_path / name) for name in ("cache/fetched.png", "private.png", "cache/../private.png")]
@@ -417,9 +430,11 @@ def written(name, data):
 @pytest.mark.parametrize(
     ("make", "given", "place"),
     [
-        (other_columns, "x.parquet", "text, blob"),
+        pytest.param(other_columns, "x.parquet", "text, blob", marks=pytest.mark.slow),
         (mixed, "m.tar", "'b.png'"),
-        (written("x.parquet", b"PAR1 and no more PAR1"), "x.parquet", "parquet file"),
+        pytest.param(
+            written("x.parquet", b"PAR1 and no more PAR1"), "x.parquet", "parquet file", marks=pytest.mark.slow
+        ),
         (written("x.npy", b"\x93NUMPY\x01\x00"), "x.npy", "damaged"),
         (lambda folder: tarred(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "t.tar", "2 ignored"),
         (lambda folder: {"pictures": IMAGES}, "the arrays", "pictures"),
@@ -436,8 +451,6 @@ def written(name, data):
     ],
 )
 def test_what_cannot_be_packed_is_one_line_and_leaves_nothing(tmp_path, make, given, place):
-    if given.endswith("parquet"):
-        pytest.importorskip("pyarrow", reason="pip install '.[hf]'")
     (tmp_path / "in").mkdir()
     refused = mistake(pack, make(tmp_path / "in"), tmp_path / "store")
     assert str(refused.given).endswith(given) and place in refused.allowed
@@ -459,6 +472,7 @@ def test_the_command_says_where_the_data_came_from_and_its_licence(unstir, tmp_p
     assert "CC-BY-4.0" in unstir("data", "pack", "x.npz", "--out", "store")[1]  # and stays
 
 
+@pytest.mark.slow
 def test_a_table_without_rows_adds_none(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

@@ -14,6 +14,7 @@ from unstir.theory.schedule import cosine, linear, times
 from unstir.verify.exact import output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize(
     ("variance", "steps"),  # their fixed_large takes one step's beta on a long stride too, ours the stride's
@@ -81,6 +82,7 @@ X_T = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=GENERATOR)
 NOISES = {t: torch.randn(X_T.shape, dtype=torch.float64, generator=GENERATOR) for t in range(1, 1001)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_every_step_of_ddim_equals_diffusers_too(eta):
     diffusers = pytest.importorskip("diffusers")

@@ -73,6 +73,7 @@ MULTISTEP = {
 """The schedulers of diffusers with their options, and our function."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [PROCESS, Process(cosine())], ids=["linear", "cosine"])
 @pytest.mark.parametrize(
     ("name", "steps"),  # with fewer than 15 the last but one of dpm is of lower order
@@ -88,6 +89,7 @@ def test_multistep_solvers_equal_those_of_diffusers(process, steps, name):
     assert worst_difference(with_our_sigmas(theirs, process, visited), ours, denoise, visited, **noise) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 20])
 def test_heun_equals_diffusers(steps):
     diffusers = pytest.importorskip("diffusers")
@@ -110,6 +112,7 @@ def test_heun_equals_diffusers(steps):
     assert worst < 1e-6 and next(ours, None) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [PROCESS, Process(linear(1000, 1e-3, 0.01))], ids=["linear", "less noise"])
 @pytest.mark.parametrize("steps", [5, 10, 20, 50, 100])
 def test_pndm_equals_diffusers(process, steps):
@@ -126,6 +129,7 @@ def test_pndm_equals_diffusers(process, steps):
     assert list(calls) == [visited[-2] - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 10, 50])
 def test_ipndm_equals_diffusers_pndm_without_runge_kutta_steps(steps):
     """All but the first step, which theirs takes once more, by the average of two estimates, and the last, to 0."""

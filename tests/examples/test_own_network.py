@@ -86,6 +86,7 @@ def test_it_may_be_told_of_augmentation_and_distilled(augmented):
     assert distill_run("run", "fast", "3 steps").step == 3
 
 
+@pytest.mark.slow
 def test_told_of_augmentation_its_onnx_file_is_what_is_sampled(augmented):
     pytest.importorskip("onnxruntime", reason="what computes the file: pip install '.[onnx]'")
     x_t = torch.randn(3, 1, 8, 8)

@@ -64,6 +64,7 @@ def test_kid_of_equal_distributions_is_zero_in_the_mean_whatever_the_number():
     assert abs(statistics.fmean(values)) < 4 * statistics.stdev(values) / 20
 
 
+@pytest.mark.slow
 def test_kid_and_the_inception_score_have_torch_fidelitys_subsets():
     pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
     from torch_fidelity.metric_isc import isc_features_to_metric
@@ -265,6 +266,7 @@ def test_the_root_of_a_singular_covariance_is_singular_too():
     assert values[:-8].abs().max() < 1e-14 < 1e-2 < values[-8]  # and not 1e-9, the roots of rounding errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [500, 12])
 def test_it_agrees_with_torch_fidelity_and_with_a_root_of_the_product(n):
     """12 features in 24 dimensions have a singular covariance, where the root of a product is right to 1e-8 alone."""

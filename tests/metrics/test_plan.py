@@ -130,6 +130,7 @@ def test_the_time_is_that_of_the_images_that_are_missing(monkeypatch):
     assert drawing_seconds([one, two]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_of", "train", "reference"),
     [

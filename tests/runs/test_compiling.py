@@ -92,6 +92,7 @@ def test_without_a_compiler_it_is_refused(monkeypatch, make_run, trained):
         trained()[0].model(compile="on")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("UNSTIR_COMPILE" not in os.environ, reason="compiles for minutes; set UNSTIR_COMPILE=1")
 @pytest.mark.filterwarnings("ignore")
 def test_with_real_kernels_a_stopped_run_continues_bit_for_bit(make_run):

@@ -98,8 +98,6 @@ def largest_of_pixels(tab, model, images):
     return (torch.tensor(tab.evaluate("Array.from(bytes(player.frames.at(-1).x))")).view(due.shape) - due).abs().max()
 
 
-@pytest.mark.slow
-@browsers.NO_BROWSER
 def test_the_command_says_what_the_run_is_drawn_with_otherwise():
     model = model_of()
     own = replace(model, chain=Chain("ancestral", 9, variance="large", clip=False))
@@ -109,6 +107,8 @@ def test_the_command_says_what_the_run_is_drawn_with_otherwise():
     assert contents(model)["chains"][0]["words"] == "--sampler unipc --steps 12"
 
 
+@pytest.mark.slow
+@browsers.NO_BROWSER
 class TestInTheBrowser:
     @pytest.mark.parametrize("name", CONFIGS)
     def test_one_call_is_that_of_torch(self, opened, name):

@@ -44,7 +44,8 @@ PRINTED = {20: 2e-4, 21: 2e-4, 50: 1.898028e-4, 100: 1.323917e-4, 150: 5.600608e
 
 
 @pytest.mark.parametrize(
-    ("recipe", "multiplier", "epochs", "printed"), [("cifar10-report", 2, 200, PRINTED), ("cifar10-guided", 2.5, 70, {})]
+    ("recipe", "multiplier", "epochs", "printed"),
+    [("cifar10-report", 2, 200, PRINTED), ("cifar10-guided", 2.5, 70, {})],
 )
 def test_the_learning_rate_of_the_public_code_as_its_two_schedulers_make_it(recipe, multiplier, epochs, printed):
     run, reference = recipe_run(recipe), list(chained_rates(multiplier, epochs // 10, epochs))
