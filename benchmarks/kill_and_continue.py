@@ -20,7 +20,7 @@ import torch
 
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
-from unstir.train.record import TIMING_FIELDS
+from unstir.train.record import VARYING
 
 
 def command(length: str, out: Path) -> list[str]:
@@ -39,7 +39,7 @@ def differences(ours: Run, theirs: Run) -> list[str]:
     found = [name for name in {*a.tensors, *b.tensors} if not _equal(a.tensors.get(name), b.tensors.get(name))]
     found += [key for key in a.state if key != "seconds" and a.state[key] != b.state[key]]
     lines = [
-        [{k: v for k, v in line.items() if k not in TIMING_FIELDS} for line in run.metrics()] for run in (ours, theirs)
+        [{k: v for k, v in line.items() if k not in VARYING} for line in run.metrics()] for run in (ours, theirs)
     ]
     found += ["metrics"] if lines[0] != lines[1] else []
     names = {path.name for run in (ours, theirs) for path in run.samples.iterdir()}

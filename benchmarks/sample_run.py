@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unstir import cli
 from unstir.runs import checkpoint, lines
-from unstir.train.record import TIMING_FIELDS
+from unstir.train.record import VARYING
 
 CONFIG = """
 [data]
@@ -115,7 +115,7 @@ def _trained(printed: str) -> object:
     assert found is not None
     state = {key: value for key, value in found.state.items() if key != "seconds"}
     logs = [
-        {key: value for key, value in json.loads(line).items() if key not in (*TIMING_FIELDS, lines.CHECKSUM)}
+        {key: value for key, value in json.loads(line).items() if key not in (*VARYING, lines.CHECKSUM)}
         for name in ("metrics", "held_out")
         for line in (RUN / f"{name}.jsonl").read_text().splitlines()
     ]

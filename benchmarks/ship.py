@@ -22,6 +22,7 @@ from unstir.metrics.figures import in_rows
 from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.metrics.request import EvaluationRequest
 from unstir.progress import counted, duration
+from unstir.runs import lines
 from unstir.runs.files import write_text
 from unstir.runs.named import FOLDER as MODELS
 from unstir.runs.named import run_and_step
@@ -29,7 +30,7 @@ from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 from unstir.significance import with_error
 
-LOGS = "metrics.jsonl", "held_out.jsonl", "events.jsonl"
+LOGS = "metrics", "held_out", "events"
 CALLS, BOUNDED = 25, 1000  # of the network for the bound of an image, and images: all terms of all take hours
 
 
@@ -133,10 +134,11 @@ UNFINISHED = " It was not at its end: {length:,} steps were planned."
 def write_weights(source: Run, folder: Path) -> Run:
     """The run in ``folder`` with the averaged weights of the newest step in bfloat16, and the logs of ``source``."""
     write_run(source, source.model(dtype="bfloat16", device="cpu"), folder, [])
+    run = Run.open(folder)
     for name in LOGS:
-        if (source.files / name).exists():
-            shutil.copy(source.files / name, folder)
-    return Run.open(folder)
+        if kept := source.log(name).lines:
+            lines.write(run.log_file(name), [{**line, "run": run.data.run} for line in kept])
+    return run
 
 
 def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:

@@ -32,6 +32,7 @@ from unstir.data.embedded import load_embedded
 from unstir.jobs import process
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
+from unstir.pictures.grid import with_words
 from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
 from unstir.train import record
@@ -67,7 +68,13 @@ def keep_blocks():
 
 _charts = {name: getattr(record, name) for name in ("training_curves", "held_out_figure", "save_figure")}
 record.training_curves = record.held_out_figure = lambda lines: None
-record.save_figure = lambda figure, path, run: Image.new("L", (1, 1)).save(path, format="png")
+
+
+def _blank(figure, path, **words):
+    Image.new("L", (1, 1)).save(path, format="png", pnginfo=with_words(**words))
+
+
+record.save_figure = _blank
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from unstir.errors import UnwrittenError
 from unstir.runs import lines
 from unstir.runs.run import Run
-from unstir.train.record import TIMING_FIELDS
+from unstir.train.record import VARYING
 from unstir.train.trainer import Trainer
 
 SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced": 3}
@@ -115,7 +115,7 @@ def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_
     run.log_file("metrics").write_bytes(b"\n".join([texts[0], b"damaged", *texts[2:]]))
     Trainer(*make_run("stopped", train__length="12 steps")).run()
     ours, theirs = (
-        [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in each.metrics()]
+        [{key: value for key, value in line.items() if key not in VARYING} for line in each.metrics()]
         for each in (run, whole)
     )
     assert ours == [line for line in theirs if line["step"] != 4]

@@ -25,7 +25,7 @@ from unstir.runs.sections import LogConfig
 from unstir.runs.timetable import snapshots
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer
-from unstir.train.record import TIMING_FIELDS
+from unstir.train.record import VARYING
 
 wandb = pytest.importorskip("wandb", reason="what is tested: pip install '.[wandb]'")
 tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="what is tested: pip install '.[tensorboard]'")
@@ -118,7 +118,7 @@ def asked(digits, names=BOTH, **changes):
 
 def outcome(run):
     """What a run has made, but for what the clock says."""
-    logs = [[{k: v for k, v in line.items() if k not in TIMING_FIELDS} for line in log]
+    logs = [[{k: v for k, v in line.items() if k not in VARYING} for line in log]
             for log in (run.metrics(), run.held_out())]  # fmt: skip
     tensors = {name: t.numpy().tobytes() for name, t in checkpoint.newest(run.checkpoints)[0].tensors.items()}
     return logs, tensors, {file.name: file.read_bytes() for file in run.samples.iterdir()}
@@ -183,7 +183,7 @@ def test_wandb_goes_on_with_a_run_under_its_id(tracked):
     for name, values in want.items():
         shown = {step: row[name] for step, row in rows.items() if name in row}
         assert shown.keys() == values.keys()
-        assert shown == values or name.removeprefix("metrics/") in TIMING_FIELDS
+        assert shown == values or name.removeprefix("metrics/") in VARYING
     files = {file.name: file.read_bytes() for folder in folders for file in folder.glob("files/media/images/*")}
     for step, name in snapshots(run).items():
         assert files[rows[step]["samples.path"].rpartition("/")[2]] == (run.samples / f"{name}.png").read_bytes()

@@ -19,7 +19,7 @@ from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
 from unstir.train import paths
 from unstir.train.observer import Stop
-from unstir.train.record import TIMING_FIELDS
+from unstir.train.record import VARYING
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 
@@ -30,7 +30,7 @@ def outcome(run):
     """Every tensor of the newest checkpoint, and everything else that the clock does not touch."""
     found, _ = checkpoint.newest(run.checkpoints)
     history = {key: value for key, value in found.state.items() if key != "seconds"}
-    lines = [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in run.metrics()]
+    lines = [{key: value for key, value in line.items() if key not in VARYING} for line in run.metrics()]
     pictures = {path.name: path.read_bytes() for path in run.samples.glob("*.png")}
     return found.step, found.tensors, history, lines, pictures
 

@@ -107,7 +107,7 @@ def _form(model: Model, format: str | None) -> str:
 def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
     """Save a picture that can be drawn again: whole or absent after a kill, perhaps lost in a power cut."""
     with writing(path):
-        picture.save(partial / path.name, format="png", pnginfo=with_words(weights=model.hashes))
+        picture.save(partial / path.name, format="png", pnginfo=with_words(**model.marks))
         (partial / path.name).replace(path)
 
 
@@ -215,7 +215,7 @@ def _in_files(out: Path, model: Model) -> tuple[set[int], set[int]]:
     """The numbers of the images that are files, and of those that are whole and of the model's weights."""
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     paths = {int(path.stem): path for path in numbered if path == image_path(out, int(path.stem))}
-    whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
+    whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, **model.marks)}
     return set(paths), whole
 
 
@@ -254,9 +254,11 @@ def read_images(out: Path, num: int) -> Tensor:
         if num > len(array):
             raise UserError("num", num, f"is more than {out} holds", {"num": len(array)})
         return torch.from_numpy(array[:num].copy())
-    paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
-    if others := [path for path in paths if not is_of(path, weights=weights)]:
-        refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
+    settings, paths = _read(out), [image_path(out, index) for index in range(num)]
+    marks = {key: settings.get(key) for key in ("run", "weights")}
+    if others := [path for path in paths if not is_of(path, **marks)]:
+        of_others = f"was not drawn by the run and with the weights that {SETTINGS} names"
+        refused = UserError("", others[0], of_others, "remove it")
         warn(str(refused))  # the page leaves such images out
         raise refused
     return torch.stack([read(path) for path in paths])

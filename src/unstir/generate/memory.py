@@ -49,7 +49,7 @@ class Drawing:
         """The grid.png of the job's folder."""
         file, shown = BytesIO(), self.model.data.scale.shown(self.images, self.model.channels)
         picture = grid_of(self.model, self.job, shown)
-        picture.save(file, format="png", pnginfo=with_words(weights=self.model.hashes))
+        picture.save(file, format="png", pnginfo=with_words(**self.model.marks))
         return file.getvalue()
 
     def npy(self) -> bytes:

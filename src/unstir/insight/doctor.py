@@ -211,20 +211,13 @@ def _logs(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem", "; ".join(missing), "restore it from a copy", len(missing), 0, says=says)
 
 
-@check("figures", "figures of the run are left out")
+@check("figures", "files in the run's folder are left out")
 def _figures(facts: Facts) -> Iterator[Finding]:
     if facts.left_out:
         evidence, num = "; ".join(facts.left_out), len(facts.left_out)
         missing = facts.last is None or facts.older or any(DAMAGED in text for text in facts.left_out)
         remedy = "delete these files" + ("; `unstir report RUN` measures what is missing" if missing else "")
         yield Finding("warning", evidence, remedy, num, 0)
-
-
-@check("settings", "the weights were trained with other settings or other data")
-def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
-    if facts.settings_problem:
-        evidence, _, remedy = facts.settings_problem.rpartition("; ")
-        yield Finding("problem", evidence, remedy, 1, 0)
 
 
 def forecast(facts: Facts) -> dict[str, float | None]:

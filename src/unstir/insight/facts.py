@@ -185,14 +185,13 @@ class Facts:
     that is whole, ``images`` are the statistics of the ``store``. ``samples`` are drawn for the doctor; ``unmeasured``
     says why they are missing. ``by_step`` are evaluations of several saved steps by one protocol, by rising step;
     ``by_chain`` those of the last of these steps by several samplers and calls, alike in everything else. ``bound`` is
-    of held-out images. ``left_out`` names files of figures that are damaged or of other weights than the run's.
+    of held-out images. ``left_out`` names files that are damaged, not of this run or not of its weights.
     """
 
     run: Run
     lines: Lines = ()
     files: tuple[SavedFile, ...] = ()
     loaded: Checkpoint | None = None
-    settings_problem: str = ""
     store: Store | None = None
     store_problem: str = ""
     held_out: Lines = ()

@@ -17,17 +17,16 @@ from unstir.errors import NotFiniteError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.insight.facts import DAMAGED, MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, pairs_file, saved, unlike
+from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.pixels import shown
 from unstir.progress import counted, counter, counting
-from unstir.runs import build, checkpoint, toml
+from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import decode, is_of
-from unstir.runs.run import Run, check_same
+from unstir.runs.files import decode
+from unstir.runs.run import Run
 from unstir.runs.stores import compared_with, with_store
-from unstir.runs.timetable import foreign_grids
 
 SPEED = "speed.json"
 FOREIGN = "is of weights that are not the run's"
@@ -52,17 +51,12 @@ def gather(
     """
     run = Run.open(path)
     files, loaded = _files(run)
-    settings_problem = "" if loaded is None else _refusal(check_same, run, loaded)
-    if settings_problem and loaded:
-        with suppress(UserError):
-            run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
     facts = Facts(
         run=run,
         lines=lines,
         files=files,
         loaded=loaded,
-        settings_problem=settings_problem,
         store=opened,
         store_problem=store_problem,
         held_out=tuple(run.held_out()),
@@ -79,8 +73,9 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
     bound, others = own_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1])
     if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
         others.append(f"{run.path / SPEED} {DAMAGED}, or of another run")
+    others += [f"{path} is not of this run" for path in run.foreign()]
     parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
-    return {**parts, "left_out": (*left_out, *others, *foreign_grids(run))}
+    return {**parts, "left_out": (*left_out, *others)}
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
@@ -111,10 +106,9 @@ def _store(run: Run, named: Store | str | Path | None) -> tuple[Run, Store | Non
 def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step."""
     files, newest = list[SavedFile](), list[Checkpoint]()
-    folders = ((run.checkpoints, "full"), (run.weights, "slim"))
-    listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
+    listed = run.saved
     with counting("reading weights", "files") as count:
-        for done, (step, path, kind) in enumerate(listed, start=1):
+        for done, (step, path) in enumerate(listed, start=1):
             try:
                 loaded, problem = checkpoint.load(path), ""
                 newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
@@ -122,6 +116,7 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
                 if not path.exists() and not path.is_symlink():  # training removes files as it saves new ones
                     return _files(run)
                 problem = str(error)
+            kind = "full" if path.parent == run.checkpoints else "slim"
             files.append(SavedFile(step, path, kind, problem))
             count(done, len(listed))
     return tuple(files), next(iter(newest), None)
@@ -148,9 +143,7 @@ def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     mine = own(run)
     whole, known = ({it.name() for it in items} for items in (saved(run), mine))
     others = [path for path in sorted((run.files / FOLDER).glob("*.json")) if path.stem not in known]
-    pairs = [pairs_file(run, item) for item in mine if not is_of(pairs_file(run, item), weights=item.weights)]
-    wrong = [f"{path} {FOREIGN if path.stem in whole else DAMAGED}" for path in others]
-    return mine, [*wrong, *(f"{path} {FOREIGN}" for path in pairs)]
+    return mine, [f"{path} {FOREIGN if path.stem in whole else DAMAGED}" for path in others]
 
 
 def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
@@ -187,9 +180,7 @@ def read_speed(run: Run) -> Speed | None:
 def with_samples(facts: Facts) -> Facts:
     """The facts with samples, where there are weights of the run, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
-    if facts.settings_problem:
-        reason = "the weights were trained with other settings or other data"
-    elif store is None:
+    if store is None:
         reason = MISSING["store"]
     elif store.count("train") < 2 or store.shape != run.data.shape:
         reason = "the data does not fit the run"

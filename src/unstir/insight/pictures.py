@@ -90,7 +90,7 @@ def _opened(path: Path) -> Image.Image:
 def pairs(of: Run | Store, evaluation: Evaluation) -> Picture | None:
     """The samples of an evaluation that lie nearest to training images, with these; None where it looked for none."""
     path = pairs_file(of, evaluation)
-    shown = evaluation.memorisation and path.exists() and is_of(path, weights=evaluation.weights)
+    shown = evaluation.memorisation and path.exists() and is_of(path, **evaluation.marks)
     return from_file(path, PAIRS) if shown else None
 
 
@@ -220,9 +220,9 @@ def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
     how, chain = evaluation.protocol, settings["chain"]
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
-    asked = (how["calls"], how["dtype"], how["label"], how.get("condition"), evaluation.step, evaluation.weights)
-    keys = "condition", "step", "weights"
-    known = (settings["calls"], settings["dtype"], label, *(settings.get(key) for key in keys))
+    asked = (how["calls"], how["dtype"], how["label"], how.get("condition"), evaluation.step)
+    known = (settings["calls"], settings["dtype"], label, *(settings.get(key) for key in ("condition", "step")))
+    alike &= all(settings.get(key) == mark for key, mark in evaluation.marks.items())
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
 
 

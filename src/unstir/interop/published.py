@@ -18,13 +18,13 @@ from unstir.interop import hub
 from unstir.interop.exporting import export, slim
 from unstir.interop.importing import IS_RUN, Imported
 from unstir.interop.model_card import SHOWN, Page, card, shown_chain
-from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
+from unstir.metrics.evaluation import Evaluation, own, save
 from unstir.pictures.grid import named_grid
 from unstir.progress import counting
 from unstir.runs import checkpoint
 from unstir.runs.card import CONDITIONS, NAME
 from unstir.runs.config import Config
-from unstir.runs.files import check_new, make_folder, new_folder, save_png, write_bytes, write_text, writing
+from unstir.runs.files import check_new, new_folder, save_png, write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.toml import is_run, to_dict
@@ -81,7 +81,7 @@ def write_repository(
         diffusers = str(UserError(error.key, given, error.allowed, error.remedy))
         notes.append(f"no files for diffusers: {diffusers}")
     weights = model.step, model.weights_sha256
-    figures = [measured for measured in saved(run) if (measured.step, measured.weights) == weights]
+    figures = [measured for measured in own(run) if (measured.step, measured.weights) == weights]
     write_run(run, model, folder, figures)
     if not figures:
         notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")
@@ -109,7 +109,7 @@ def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation
     published = Run.begin(public(run.config), folder / "run", run.data, run.conditions)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
-        save(published, measured)
+        save(published, replace(measured, run=published.data.run))
     with writing(folder):
         for path in published.path.iterdir():
             path.rename(folder / path.name)
@@ -143,7 +143,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
         file = published.weights / checkpoint.file_name(step)
         saved_step = checkpoint.load(file)
         published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
-        figures = {path.name: path.read_bytes() for path in (copy / FOLDER).glob("*.json")}
+        figures = own(published)
     except (UserError, OSError) as error:  # the cache keeps a damaged file
         anew = f"if the copy here is at fault, remove {copy.parent.parent} and pull again"
         raise UserError("", name, f"cannot be used: {error}", anew) from None
@@ -152,7 +152,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     with new_folder(folder) as partial:
         run = Run.begin(config, partial, published.data, published.conditions)
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
-        for file_name, content in figures.items():
-            write_bytes(make_folder(run.path / FOLDER) / file_name, content)
+        for measured in figures:
+            save(run, replace(measured, run=run.data.run))
         run.record("imported", source=came_from, notes=list(notes))
     return Imported(Run.open(folder), notes)

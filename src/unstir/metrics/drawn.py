@@ -50,9 +50,9 @@ class Drawn:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """The step, how many training images it had seen, the weights, and the run's identity."""
-        step, run = self.model.step, self.run
-        return {"step": step, "images": run.images_seen(step), "weights": self.model.hashes, "run": run.data.run}
+        """The step, how many training images it had seen, the run and the weights."""
+        step = self.model.step
+        return {"step": step, "images": self.run.images_seen(step), **self.model.marks}
 
     def job(self, num: int, number: int = 0) -> Job:
         """The sampling job of a set by its number, from 0."""
@@ -62,7 +62,7 @@ class Drawn:
 
     def folder(self, number: int = 0) -> Path:
         """Where the images of a set are kept: other weights, torch or format have another folder."""
-        digest = hashlib.sha256(f"{self.model.hashes} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
+        digest = hashlib.sha256(f"{self.model.marks} {torch.__version__} {FORMAT}".encode()).hexdigest()[:6]
         return self.run.path / "generated" / f"{name_of(self.model, self.job(1, number))}-{digest}"
 
     def drawn(self, number: int) -> int:

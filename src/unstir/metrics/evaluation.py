@@ -21,7 +21,6 @@ from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_rows, rare_in_words, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.progress import counting
-from unstir.runs.checkpoint import listed
 from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
@@ -49,7 +48,7 @@ class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
     ``images`` is how many training images the weights had seen, 0 where that is not known, ``weights`` their SHA-256
-    (hex), ``run`` the identity of their run. Figures of images that no run drew are of no step and no weights: their
+    (hex), ``run`` the id of their run. Figures of images that no run drew are of no step and no weights: their
     protocol has a hash of them, and ``source`` says what was named.
     """
 
@@ -61,6 +60,11 @@ class Evaluation:
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
     source: str = ""
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """As those of the `Model` that drew the images."""
+        return {"run": self.run, "weights": self.weights}
 
     def name(self) -> str:
         """A file name of its own for the figures of this protocol and step."""
@@ -165,11 +169,12 @@ def saved(run: Run | Store) -> list[Evaluation]:
     return sorted((each for each in evaluations if each is not None), key=lambda each: (each.step, each.name()))
 
 
-def is_own(run: Run, step: int, ema: bool | float, weights: str, identity: str) -> bool:
-    """Whether a run has these ``weights`` (SHA-256, hex) at a step; by its ``identity`` where it keeps none of that."""
-    files = [file for folder in (run.checkpoints, run.weights) for _, file in listed(folder) if file.exists()]
-    kept = _sha256(run.name, tuple((file, file.stat().st_mtime_ns) for file in files), step, ema)
-    return kept == weights if kept else bool(identity) and identity == run.data.run
+def is_own(run: Run, step: int, ema: bool | float, weights: str, id: str) -> bool:
+    """Whether figures of the run of an ``id`` are a run's own: of the ``weights`` (SHA-256, hex) it has at a step."""
+    if id != run.data.run:
+        return False
+    files = tuple((file, file.stat().st_mtime_ns) for _, file in run.saved if file.exists())
+    return _sha256(run.name, files, step, ema) in ("", weights)  # it keeps no weights of every step
 
 
 @cache

@@ -63,7 +63,7 @@ class Likelihood:
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
     terms up to each of ``times``, is estimated as the sum is. A network with conditions is given the image's own.
-    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`). Of data of
+    The ``protocol`` has the SHA-256 of the weights, and the id of their run. Of data of
     floating point the bits are those of a density of values scaled to [-1, 1], over the values that are there;
     ``unit_bits`` of the protocol are to be added for one in units of the data.
     """
@@ -108,8 +108,7 @@ def save_likelihood(
         write_text(out / f"{name_of(result.protocol, of_split, split)}.json", encode(dataclasses.asdict(result)) + "\n")
     curve = out / f"{name_of(result.protocol, of_split, '-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
-        words = {"run": model.data.mark, "weights": model.weights_sha256}
-        save_figure(drawn(results), unfinished, format, **words)
+        save_figure(drawn(results), unfinished, format, **model.marks)
     return results, curve
 
 

@@ -89,8 +89,8 @@ class Plan(Generic[From]):
         """The figures of these very images by this protocol, where they are kept."""
         about, home = self.images.about, self.images.home or self.store
         saved = find(home, about.get("step", 0), self.protocol())
-        if saved is None or saved.weights != about.get("weights", ""):  # the step was trained anew
-            return None
+        if saved is None or any(about.get(key, "") != mark for key, mark in saved.marks.items()):
+            return None  # the step was trained anew, or by another run
         copies = saved.memorisation if saved.memorisation and saved.memorisation.flip == self.flip else None
         return replace(saved, memorisation=copies, source=about.get("source", ""))  # they may have had another name
 
@@ -136,7 +136,7 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             evaluation = replace(evaluation, figures=evaluation.figures | _finite(pair_figures(*pairs, plan.store)))
         if plan.memorisation:
             file = pairs_file(home, evaluation) if keeping else None
-            result = search_copies(plan, sets, file, weights=evaluation.weights)
+            result = search_copies(plan, sets, file, **evaluation.marks)
             evaluation = replace(evaluation, memorisation=result)
     if keeping:
         save(home, evaluation)

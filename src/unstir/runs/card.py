@@ -22,7 +22,7 @@ from unstir.runs.files import check, check_format, decode, encode, write_text
 if TYPE_CHECKING:
     from unstir.data.store import Store
 
-FORMAT = 9
+FORMAT = 10
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"
@@ -50,7 +50,7 @@ class ConditionCard:
 @dataclass(frozen=True)
 class DataCard:
     """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, the
-    identity of the ``run`` itself (`toml.identity`), "" of data that is no run's, the ``scale`` of the values, and the
+    id of the ``run`` itself (`Run.begin`), "" of data that is no run's, the ``scale`` of the values, and the
     conditions, if any. Of data that nobody knows counts are 0 and the hash is "".
     """
 
@@ -66,11 +66,6 @@ class DataCard:
         rising = all(-math.inf < low < high < math.inf for low, high in self.scale.pairs)
         if {len(self.scale.low), len(self.scale.high)} not in ({0}, {self.shape[0]}) or not rising:
             raise UserError("scale", self.scale.pairs, f"must be finite and rise in each of {self.shape[0]} channels")
-
-    @property
-    def mark(self) -> str:
-        """What names the run in its log lines and grids: the first digits of its identity."""
-        return self.run[:12]
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, where there are no tuples."""

@@ -155,22 +155,29 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
 
 
-def listed(folder: Path) -> list[tuple[int, Path]]:
-    """(step, path) of every checkpoint file in a folder, by rising step; an absent folder has none."""
+def listed(folder: Path, run: str | None = None) -> list[tuple[int, Path]]:
+    """(step, path) of every checkpoint file in a folder, by rising step; an absent folder has none.
+
+    With the id of a ``run`` those of other runs are left out; what cannot be read is not.
+    """
     matches = ((NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors"))
-    return sorted((int(match[1]), path) for match, path in matches if match)
+    files = sorted((int(match[1]), path) for match, path in matches if match)
+    if run is None:
+        return files
+    said = {path: _said(path) for _, path in files}
+    return [(step, path) for step, path in files if not said[path] or said[path]["data"].get("run") == run]
 
 
 def newest(
-    folder: Path, check: Callable[[Checkpoint], None] = lambda _: None
+    folder: Path, check: Callable[[Checkpoint], None] = lambda _: None, run: str | None = None
 ) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The full checkpoint with the highest step that verifies, and each newer file with why it was passed over.
 
     ``check`` raises DamagedError for one that cannot be continued from; its other errors are raised here. None where
-    the folder holds no file at all; UserError where it holds some and none is whole.
+    the folder holds no file (of this ``run``) at all; UserError where it holds some and none is whole.
     """
     problems: dict[Path, str] = {}
-    for _, path in reversed(listed(folder)):
+    for _, path in reversed(listed(folder, run)):
         try:
             loaded = load(path)
             if loaded.kind != "full":
@@ -190,9 +197,9 @@ def set_aside(path: Path) -> None:
     path.replace(path.with_name(path.name + ".damaged"))
 
 
-def keep_last(folder: Path, keep: int) -> None:
-    """Delete all but the ``keep`` newest checkpoints of a folder."""
-    for _, path in listed(folder)[:-keep]:
+def keep_last(folder: Path, keep: int, run: str | None = None) -> None:
+    """Delete all but the ``keep`` newest checkpoints of a folder (those of a ``run``)."""
+    for _, path in listed(folder, run)[:-keep]:
         path.unlink(missing_ok=True)
 
 
@@ -207,18 +214,18 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
 
 
 def power_average(
-    found: Checkpoint, width: float, folder: Path, load: Callable[[int], Checkpoint]
+    found: Checkpoint, width: float, folder: Path, slim: list[tuple[int, Path]], load: Callable[[int], Checkpoint]
 ) -> dict[str, Tensor]:
     """The weights of a checkpoint of the run in ``folder``, averaged by a power function of any ``width``.
 
-    ``load`` reads the slim files of earlier steps, whose power averages are used too (`theory.averages`). Raises
-    UserError where the run keeps none, or those saved are too few to make this one.
+    ``load`` reads the ``slim`` files (`listed`) of earlier steps, whose power averages are used too
+    (`theory.averages`). Raises UserError where the run keeps none, or those saved are too few to make this one.
     """
     step, own = found.step, found.part("model")
     if not found.part(f"power.{WIDTHS[0]}") or not step:
         without = f"needs power averages, which {folder} has not at step {step}"
         raise UserError("ema_width", width, without, "train with train.power_ema")
-    steps = [*(earlier for earlier, _ in listed(folder / "weights") if earlier < step), step]
+    steps = [*(earlier for earlier, _ in slim if earlier < step), step]
     shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
     if error > _MOST_ERROR:
         wrong = f"has an error of {error:.0%} at step {step} of {folder}, above the {_MOST_ERROR:.0%} allowed"
@@ -295,17 +302,22 @@ def settings_of(folder: Path, run: str) -> Config:
 
 def _saved(folder: Path, run: str) -> dict[str, Any] | None:
     """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
-    files = [file for part in ("checkpoints", "weights") for file in listed(folder / part)]
-    for _, path in sorted(files, reverse=True):
-        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata()
-            text = metadata["unstir"]
-            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
-                saved = json.loads(text)
-                if saved["data"].get("run", run) == run:  # weights from elsewhere know no data
-                    return dict(saved["config"])
-    return None
+    files = [file for part in ("checkpoints", "weights") for file in listed(folder / part, run)]
+    said = (_said(path) for _, path in sorted(files, reverse=True))
+    return next((meta["config"] for meta in said if meta), None)
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """The metadata of a file, read without its tensors; empty where that cannot be."""
+    with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError):
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+        text = metadata["unstir"]
+        if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
+            meta = parsed(text)
+            check(meta, FIELDS)
+            return meta
+    return {}
 
 
 @cache

@@ -112,17 +112,21 @@ def save_png(path: Path, picture: "Image", **words: str) -> None:
 
 
 def words_of(path: Path) -> dict[str, Any]:
-    """What a picture says beside its pixels. Raises OSError where there is none."""
+    """What a picture says beside its pixels, or a file of settings. Raises OSError where there is none."""
     from PIL import Image
+
+    if path.suffix == ".json":
+        return parsed(path.read_bytes())
 
     with Image.open(path) as picture:
         return {str(key): value for key, value in picture.info.items()}
 
 
 def is_of(path: Path, **words: object) -> bool:
-    """Whether a picture says nothing else than these `words_of` it; True if it cannot be read."""
+    """Whether a picture or a file of settings says these `words_of` it; True if it cannot be read."""
     with suppress(Exception):  # decoders raise anything at all on damaged bytes
-        return words.items() <= (words | words_of(path)).items()
+        said = words_of(path)
+        return all(said.get(key) == value for key, value in words.items())
     return True
 
 

@@ -44,8 +44,8 @@ class Log:
         return f"{self.file}: line {number} is damaged ({reason}){more}"
 
 
-def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "") -> Log:
-    """Lines of a file that parse, pass ``check_line`` and name no run but the ``mark``'s, if it is there; OSError."""
+def read(file: Path, check_line: Callable[[dict[str, Any]], None], run: str | None = None) -> Log:
+    """Lines of a file that parse, pass ``check_line`` and name the ``run`` by its id, if one is given; OSError."""
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
         texts = file.read_bytes().split(b"\n")
@@ -53,7 +53,7 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "
         try:
             values = parsed(text)
             check_line(values)
-            if mark and values.get("run", mark) != mark:
+            if run is not None and values.get("run") != run:
                 raise ValueError("it is of another run")
         except ValueError as error:
             if number < len(texts):  # else it is a last line that a kill has cut short, or nothing

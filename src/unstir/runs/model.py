@@ -269,7 +269,7 @@ class Model:
             "guide": self.guide and {"step": self.guide.step, "run": self._run_of(self.guide)},
             "shape": list(self.shape),
             **self.settings,
-            "weights": self.hashes,
+            **self.marks,
             "device": self.device.type,
             "dtype": self.arithmetic,
             "compile": self.compile,
@@ -278,6 +278,11 @@ class Model:
             "threads": torch.get_num_threads(),
             **({"kernels": kernels(self.device)} if self.device.type == "cuda" else {}),
         }
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What each image of the model says: the id of its run, "" without one, and the hash of the weights."""
+        return {"run": self.data.run, "weights": self.hashes}
 
     @property
     def hashes(self) -> str:

@@ -1,6 +1,7 @@
 """A run is a folder that needs nothing else; docs/run-folder.md lists what lies in it."""
 
 import logging
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from unstir.runs import brought, build, card, checkpoint, toml
 from unstir.runs.card import CONDITIONS, DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_average, settings_of, weights_of
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+from unstir.runs.files import PARTIAL, is_of, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.runs.named import PREFIX, located, names_run, run_and_step
 from unstir.runs.toml import is_run
@@ -41,6 +42,11 @@ OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders that may be in it. None may be a link: old files are deleted there, perhaps those of another run."""
+MARKED = (
+    *("curves.png", "losses.png", "samples/*.png", "evaluation/*.png", "likelihood/*.png"),
+    *("generated/*/*.json", "edits/**/*.json"),
+)
+"""Pictures, and settings next to some, that name the run which made them."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +105,13 @@ class Run:
 
     @classmethod
     def begin(cls, config: Config, path: Path, data: DataCard, conditions: "Conditions | None" = None) -> Self:
-        """Make the folder of a new run, which keeps any ``conditions``; UserError where that cannot be."""
+        """Make the folder of a new run with an id of its own, which keeps any ``conditions``; UserError where that
+        cannot be."""
         check_free(path)
         if conditions is not None:
             conditions.keep(make_folder(path))
             data = replace(data, condition=conditions.card)
-        run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
+        run = cls(make_folder(path), config, replace(data, run=secrets.token_hex(8)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
         return run
@@ -184,7 +191,7 @@ class Run:
         """The lines of a `log_file`, and what of it is damaged or foreign."""
         from unstir.runs import lines
 
-        return lines.read(self.log_file(name), lines.NAMES[name], self.data.mark)
+        return lines.read(self.log_file(name), lines.NAMES[name], self.data.run)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -198,12 +205,11 @@ class Run:
         """Add a line to events.jsonl, durably; UnwrittenError where it cannot be written."""
         from unstir.runs import lines
 
-        lines.append(self.log_file("events"), {"event": event, **details, "run": self.data.mark}, durable=True)
+        lines.append(self.log_file("events"), {"event": event, **details, "run": self.data.run}, durable=True)
 
     def keep(self, weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
         """Save weights that were trained elsewhere as those of a ``step``, and log the ``event`` that brought them."""
-        known = self.data.plain() if self.data.content_hash else {}
-        tensors = {f"model.{name}": t for name, t in weights.items()}
+        known, tensors = self.data.plain(), {f"model.{name}": t for name, t in weights.items()}
         checkpoint.save(self.weights, Checkpoint(step, toml.to_dict(self.config), tensors, kind="slim", data=known))
         self.record("imported", **event)
 
@@ -248,11 +254,24 @@ class Run:
         """The highest step at which weights were saved; UserError where none were."""
         if steps := self.saved_steps():
             return steps[-1]
-        raise UserError("", self.path, "has no saved weights yet", f"go on: unstir train --out {quoted(self.path)}")
+        raise UserError("", self.path, "has no weights of its own", f"go on: unstir train --out {quoted(self.path)}")
 
     def saved_steps(self) -> list[int]:
         """The steps at which weights can be loaded, rising."""
-        return sorted({step for folder in (self.checkpoints, self.weights) for step, _ in checkpoint.listed(folder)})
+        return sorted({step for step, _ in self.saved})
+
+    @property
+    def saved(self) -> list[tuple[int, Path]]:
+        """(step, path) of each full checkpoint of the run and of each slim file; of every step the full one first."""
+        folders = self.checkpoints, self.weights
+        return [file for folder in folders for file in checkpoint.listed(folder, self.data.run)]
+
+    def foreign(self) -> list[Path]:
+        """The files of weights, and the pictures and their settings, in its folders that do not name this run."""
+        folders = self.checkpoints, self.weights
+        weights = [file for folder in folders for file in checkpoint.listed(folder) if file not in self.saved]
+        others = [path for pattern in MARKED for path in sorted(self.path.glob(pattern))]
+        return [path for _, path in weights] + [path for path in others if not is_of(path, run=self.data.run)]
 
     def model(
         self,
@@ -279,7 +298,10 @@ class Run:
         find("network", self.config.model.type)  # one of the user's own is refused before anything is drawn
         build.check_compile(compile, on)
         build.dtype_name(dtype, on)  # which refuses another
-        weights = weights_of(file, ema) if isinstance(ema, bool) else power_average(file, ema, self.files, self.load)
+        if isinstance(ema, bool):
+            weights = weights_of(file, ema)
+        else:
+            weights = power_average(file, ema, self.files, checkpoint.listed(self.weights, self.data.run), self.load)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or file.ema)
         model = Model(
             load=partial(_denoiser, self, file.step, weights, on),
@@ -315,9 +337,10 @@ class Run:
     def load(self, step: int | Literal["best"] | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step; "best" is `lines.best_step`.
 
-        Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
+        Logged is where no file of a newer step could be read. Raises UserError as `model`.
         """
-        steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
+        files, problems = self.saved, list[str]()
+        steps = sorted({step_of for step_of, _ in files}) or [self.newest_step()]  # which says that none was saved
         if step == "best":
             from unstir.runs.lines import best_step
 
@@ -326,13 +349,12 @@ class Run:
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
             newer = "; ".join(problems)
-            for folder in (self.checkpoints, self.weights):
+            for path in [path for step_of, path in files if step_of == candidate]:
                 try:
-                    loaded = checkpoint.load(folder / checkpoint.file_name(candidate))
+                    loaded = checkpoint.load(path)
                 except UserError as error:
                     problems.append(str(error))
                     continue
-                check_same(self, loaded)
                 if newer:
                     logger.warning(f"{newer}; an earlier step is used")
                 return loaded
@@ -346,16 +368,6 @@ def check_free(path: Path) -> None:
     ours = (card.NAME, CONDITIONS, LOCK)
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty", "name another folder")
-
-
-def check_same(run: Run, found: Checkpoint) -> None:
-    """Raise UserError where weights were trained with other settings or on other data than this run."""
-    ours, theirs = run.data.plain(), found.data
-    if theirs.get("content_hash") == "":  # an imported run knows no data; it is compared with any
-        theirs = {**theirs, **{key: ours[key] for key in ("counts", "content_hash")}}
-    if theirs and theirs != ours:
-        file, other = f"the checkpoint of step {found.step}", f"is of other settings or data than the run {run.path}"
-        raise UserError("", file, other, "remove it, or restore data.json from a copy")
 
 
 def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device, arithmetic: torch.dtype) -> Denoiser:

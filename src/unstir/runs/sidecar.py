@@ -15,13 +15,13 @@ from unstir.runs.files import check_file, made_by, make_folder, replacing, save_
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = "torch", "threads", "compile"  # not in its name: they change pixels by rounding alone
+UNNAMED = "torch", "threads", "compile", "run"  # not in its name: they change pixels by rounding alone, or not
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
 
 
 def digest(settings: dict[str, Any]) -> str:
     """Six hexadecimal digits for a file's name: the same for the same settings, on any machine."""
-    of_name = {key: value for key, value in settings.items() if key not in MACHINE}
+    of_name = {key: value for key, value in settings.items() if key not in UNNAMED}
     return hashlib.sha256(json.dumps(of_name, sort_keys=True).encode()).hexdigest()[:6]
 
 

@@ -55,15 +55,9 @@ def grid_file(run: Run, name: str) -> Path:
 
 
 def drawn_grid(run: Run, name: str) -> Path | None:
-    """The grid of the snapshot of this name; None where none was drawn, or one of another run (`foreign_grids`)."""
+    """The grid of the snapshot of this name; None where none was drawn by this run."""
     file = grid_file(run, name)
-    return file if file.exists() and is_of(file, run=run.data.mark) else None
-
-
-def foreign_grids(run: Run) -> list[str]:
-    """Which pictures in the folder of grids are of another run, in words."""
-    others = [file for file in sorted(run.samples.glob("*.png")) if not is_of(file, run=run.data.mark)]
-    return [f"{file} is of another run" for file in others]
+    return file if file.exists() and is_of(file, run=run.data.run) else None
 
 
 def newest_grid(run: Run) -> Path | None:

@@ -1,7 +1,6 @@
 """A config as TOML, nested dicts or dotted keys, and back; a wrong one is explained in one line."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import tomllib
@@ -94,13 +93,6 @@ def flat(config: Config | Mapping[str, Any], before: str = "") -> dict[str, Any]
         key = f"{before}{name}"
         values |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return values
-
-
-def identity(config: Config, content_hash: str) -> str:
-    """SHA-256 (hex) of a run's data and what it keeps of its settings: weights alike in these are of one run."""
-    kept = {key: value for key, value in flat(config).items() if not (may_change(key) or key == "recipe")}
-    kept["content_hash"] = content_hash
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def changes(saved: Config, asked: Config) -> dict[str, Any]:

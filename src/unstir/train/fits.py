@@ -39,7 +39,7 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
     Half as many images are tried until they fit, of several processes in each. A train.micro_batch that was given is
     tried as it is. Raises OutOfMemoryError where that, or a single image, does not fit.
     """
-    if not group.of_first(not checkpoint.listed(run.checkpoints)):
+    if not group.of_first(not checkpoint.listed(run.checkpoints, run.data.run)):
         return run
     train, share = run.config.train, -(-run.config.train.batch_size // group.size)
     most = min(train.micro_batch or share, share)

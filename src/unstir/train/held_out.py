@@ -162,7 +162,7 @@ def measured_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedIma
     errors = [total / values for total in sums.values()]
     if not all(0 < error < math.inf for error in errors):
         return []
-    line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
+    line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.run}
     if run.shipped is None:
         append(run.log_file("errors"), line, durable=True)
     return [line]
@@ -229,7 +229,7 @@ class HeldOutLoss:
         except _StoppedError:
             return False
         line = self._line(step, measured)
-        line |= {"seconds": round(time.perf_counter() - began, 3), "run": self._run.data.mark}
+        line |= {"seconds": round(time.perf_counter() - began, 3), "run": self._run.data.run}
         append(self._run.log_file("held_out"), line, durable=True)
         self._written.add(step)
         observer.held_out(line)

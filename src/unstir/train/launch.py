@@ -194,7 +194,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     asked = replace(asked, train=train, data=data)
     changed = toml.changes(saved, asked)
     new = Run(old.path, replace(asked, recipe=saved.recipe), old.data)
-    newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
+    newest = max((step for step, _ in checkpoint.listed(old.checkpoints, old.data.run)), default=0)
     if new.length < newest:
         if saved.kind.has_teacher:
             changed.pop("train.lr_period", None)  # which follows the length

@@ -34,8 +34,8 @@ from unstir.train.state import WINDOW, State
 
 logger = logging.getLogger(__name__)
 
-TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
-"""The fields that depend on clock and process; all others are the same however often a run was interrupted."""
+VARYING = ("run", "images_per_second", "seconds", "peak_memory_bytes")
+"""The fields that name the run, or depend on clock and process; all others are functions of its settings."""
 
 
 class Record:
@@ -55,7 +55,8 @@ class Record:
         """
         if not self._state.step and (earlier := self._run.metrics()):
             steps = counted(earlier[-1]["step"], "step")
-            why = "" if checkpoint.listed(self._run.checkpoints) else ": it has no checkpoint to go on from"
+            own = checkpoint.listed(self._run.checkpoints, self._run.data.run)
+            why = "" if own else ": it has no checkpoint to go on from"
             logger.warning(f"{self._run.path} begins at step 0 again and drops {steps} of its log{why}")
         cut_log(self._run, "metrics", self._state.step, self._state.logged)
         cut_log(self._run, "events", None)
@@ -87,7 +88,7 @@ class Record:
             "images_per_second": round(per_second, 1),
             "seconds": round(state.seconds, 2),
             "peak_memory_bytes": resources.peak(state.window.device),
-            "run": self._run.data.mark,
+            "run": self._run.data.run,
         }
         if self._writes:
             lines.append(self._run.log_file("metrics"), line)
@@ -129,7 +130,7 @@ def draw_charts(run: Run) -> None:
         for name, drawn, draw in charts:
             if drawn:
                 with replacing(run.path / name) as partial:
-                    save_figure(draw(drawn), partial, run=run.data.mark)
+                    save_figure(draw(drawn), partial, run=run.data.run)
     except ImportError:
         warn("matplotlib is not installed: no charts are drawn")
 
@@ -167,7 +168,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow), run=run.data.mark)
+    save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow), run=run.data.run)
     total, condition = len(model.chain.visited(model.process.schedule)) - 1, model.condition(indices)
     for done, step in enumerate(model.draw(model.chain, indices, condition), start=1):
         if stop.signal is not None:
@@ -176,7 +177,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
         x = step.x
     names = model.labels.captions(condition) if model.labels.count else None
     picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names)
-    save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
+    save_png(file := grid_file(run, name), picture, run=run.data.run, step=str(model.step))
     observer.grid(model.step, file)
 
 
@@ -237,7 +238,8 @@ class Saving:
         """Write a checkpoint; the lines of metrics that it counts on come first, to survive a power cut."""
         lines.sync(self._run.log_file("metrics"))
         checkpoint.save(self._run.checkpoints, copied())
-        checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
+        run = self._run
+        checkpoint.keep_last(run.checkpoints, run.config.checkpoint.keep, run.data.run)
 
     def __enter__(self) -> Self:
         if self._group.is_first:

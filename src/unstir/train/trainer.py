@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from unstir.runs import build, checkpoint
 from unstir.runs.build import compiled, set_aside
 from unstir.runs.checkpoint import what_differs
 from unstir.runs.initial import initial_weights
-from unstir.runs.run import Run, check_same
+from unstir.runs.run import Run
 from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train.held_out import HeldOutLoss
@@ -81,7 +82,8 @@ class Trainer:
     def _begin_state(self) -> dict[Path, str]:
         """Go on from the newest whole checkpoint, or from train.init, read by the first process; what is damaged."""
         run, group, state = self._run, self._group, self.state
-        found, damaged = checkpoint.newest(run.checkpoints, self._check) if group.is_first else (None, {})
+        newest = partial(checkpoint.newest, run.checkpoints, state.check, run.data.run)
+        found, damaged = newest() if group.is_first else (None, {})
         fields = group.of_first({} if found is None else {name: getattr(found, name) for name in checkpoint.FIELDS})
         tensors = group.tensors_of_first({} if found is None else found.tensors)
         if fields:
@@ -106,6 +108,8 @@ class Trainer:
         for path, problem in self._damaged.items():
             logger.warning(f"{problem}; it is set aside, going back to an earlier checkpoint")
             checkpoint.set_aside(path)
+        for path in self._run.foreign():
+            logger.warning(f"{path} is not of this run; it is left out")
         self._record.start()
         self._held_out.start(state.step, state.measured)
         state.measured = max(state.measured, self._held_out.last)  # it may have been measured after its checkpoint
@@ -126,8 +130,9 @@ class Trainer:
             self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), [*self._snapshots])
         self._event("continued" if state.step else "started", **state.conditions())
         self._take_snapshot(stop)
-        saved = group.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
-        ends = group.of_first([step for step, _ in checkpoint.listed(run.weights)])  # which may be measured again
+        saved = group.of_first((state.step, run.checkpoints / checkpoint.file_name(state.step)) in run.saved)
+        slim = checkpoint.listed(run.weights, run.data.run)
+        ends = group.of_first([step for step, _ in slim])  # which may be measured again
         self._warm_up()
         with self._saving:
             while state.step < run.length and group.vote(stop.signal) is None:
@@ -268,7 +273,3 @@ class Trainer:
             draw_charts(self._run)
             if name is not None and not self._grids.is_drawn(name):
                 self._grids.draw(denoiser, state.step, name, stop)
-
-    def _check(self, found: checkpoint.Checkpoint) -> None:
-        check_same(self._run, found)
-        self.state.check(found)
