@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
@@ -38,14 +39,16 @@ def differences(ours: Run, theirs: Run) -> list[str]:
     assert a is not None and b is not None
     found = [name for name in {*a.tensors, *b.tensors} if not _equal(a.tensors.get(name), b.tensors.get(name))]
     found += [key for key in a.state if key != "seconds" and a.state[key] != b.state[key]]
-    lines = [
-        [{k: v for k, v in line.items() if k not in VARYING} for line in run.metrics()] for run in (ours, theirs)
-    ]
+    lines = [[{k: v for k, v in line.items() if k not in VARYING} for line in run.metrics()] for run in (ours, theirs)]
     found += ["metrics"] if lines[0] != lines[1] else []
     names = {path.name for run in (ours, theirs) for path in run.samples.iterdir()}
-    return found + [
-        name for name in names if (ours.samples / name).read_bytes() != (theirs.samples / name).read_bytes()
-    ]
+    return found + [name for name in names if _pixels(ours.samples / name) != _pixels(theirs.samples / name)]
+
+
+def _pixels(path: Path) -> bytes:
+    """Those of a picture, whose file names its run too."""
+    with Image.open(path) as picture:
+        return picture.tobytes()
 
 
 def _equal(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:

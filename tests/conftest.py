@@ -224,6 +224,11 @@ def copied(digits, folder, classifier=False):
     return shutil.copytree(digits, folder, ignore=shutil.ignore_patterns(*others))
 
 
+def pixels_in(folder):
+    """The pixels of the PNG files in a folder, by their names: two runs that are alike in these differ in their ids."""
+    return {path.name: np.asarray(Image.open(path)).tolist() for path in folder.glob("*.png")}
+
+
 def cut(store, folder, **counts):
     """A copy of a store with so many images of a split alone, such as held_out=0."""
     copied(store.path, folder, classifier=True)

@@ -4,6 +4,7 @@ import pytest
 from held_out_lines import MEASURED, measured
 from test_resume import outcome, survives_kills
 
+from conftest import pixels_in
 from tiers import times
 from unstir.runs import checkpoint
 from unstir.train import held_out, record, trainer
@@ -78,7 +79,7 @@ def killed_before(monkeypatch, module, name, at_call):
 
 def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, make_run, monkeypatch):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
-    pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
+    pictures = pixels_in(whole.samples)
     # a line is the second that a snapshot adds: that of errors.jsonl comes before it
     places = (held_out, "append", (1, 2, 4)), (trainer, "draw_charts", (1, 2)), (record, "draw_grid", (1, 2))
     for module, name, calls in places:
@@ -90,7 +91,7 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, mak
             assert len(run.held_out()) == ((at - 1) // 2 if name == "append" else at)
             assert Trainer(*make_run(run.path.name, **SHORT)).run()
             assert measured(run) == measured(whole)
-            assert {path.name: path.read_bytes() for path in run.samples.iterdir()} == pictures
+            assert pixels_in(run.samples) == pictures
             assert (run.path / "losses.png").exists()
 
 

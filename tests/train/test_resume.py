@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from conftest import DISTILLED, on
+from conftest import DISTILLED, on, pixels_in
 from refusals import refusing
 from tiers import SEED, proven, times
 from unstir.runs import checkpoint
@@ -31,7 +31,7 @@ def outcome(run):
     found, _ = checkpoint.newest(run.checkpoints)
     history = {key: value for key, value in found.state.items() if key != "seconds"}
     lines = [{key: value for key, value in line.items() if key not in VARYING} for line in run.metrics()]
-    pictures = {path.name: path.read_bytes() for path in run.samples.glob("*.png")}
+    pictures = pixels_in(run.samples)
     return found.step, found.tensors, history, lines, pictures
 
 
