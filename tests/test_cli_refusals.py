@@ -141,8 +141,8 @@ def judged(**changes):
         plan = Plan(images=images, store=store, num=24, seeds=2)
         protocol = {**plan.protocol(), **changes}
         figures = {"patches/swd": Figure(name="x", better="lower", by_seed=(1.0, 2.0))}
-        weights = run.model(12).hashes
-        save(run, Evaluation(step=12, images=96, weights=weights, protocol=protocol, figures=figures))
+        made = {"step": 12, "images": 96, **images.model.marks}
+        save(run, Evaluation(**made, protocol=protocol, figures=figures))
 
     return judge
 
@@ -165,7 +165,7 @@ EVALUATE = {
     "a device": (nothing, ("--device", "cuda:99"), "cuda"),
     "a step that was not saved": (nothing, ("--checkpoint", 5), "--checkpoint 5 was not saved"),
     "a step in words": (nothing, ("--checkpoint", "first"), "--checkpoint first must be newest"),
-    "no weights": (without_weights, (), "no saved weights yet"),
+    "no weights": (without_weights, (), "no weights of its own"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
     "a damaged step among all": (damaged(8), ("--checkpoint", "all"), "damaged"),
     "raw weights that were not kept": (lambda p: shutil.rmtree(p / "run/checkpoints"), ("--no-ema",), "averages alone"),

@@ -8,6 +8,7 @@ import torch
 from refusals import mistake
 from unstir.insight import pictures
 from unstir.pictures.grid import LINE, named_grid, to_picture
+from unstir.runs.files import save_png
 from unstir.runs.timetable import START, grid_file, snapshots
 
 NUMS = (64, 3, 9, 1)
@@ -26,7 +27,7 @@ def test_corners_are_whole_images_where_grids_num_changed(make_run, monkeypatch,
     expected = []
     for num, path in zip(NUMS, files, strict=True):
         names = run.labels.captions(run.labels.of(torch.arange(num))) if path is not files[0] else []
-        named_grid(images[:num], nrow, names or None).save(path)
+        save_png(path, named_grid(images[:num], nrow, names or None), run=run.data.run)
         columns, rows = min(num, nrow, 3), min(-(-num // nrow), 3)
         strips = min(lines, rows) if names else 0
         expected.append((50 * columns + 2, 50 * rows + 2 + LINE * strips))
@@ -41,7 +42,8 @@ def test_a_run_that_began_with_weights_is_not_called_untrained(make_run, init, f
     run, _ = make_run()
     run = replace(run, config=replace(run.config, train=replace(run.config.train, init=init)))
     run.samples.mkdir()
-    named_grid(torch.zeros((4, *run.data.shape), dtype=torch.uint8), 2, None).save(grid_file(run, START))
+    picture = named_grid(torch.zeros((4, *run.data.shape), dtype=torch.uint8), 2, None)
+    save_png(grid_file(run, START), picture, run=run.data.run)
     ((when, _),) = pictures.snapshots(run)
     assert when == first and "weights that" in pictures.newest_grid(run).shows
 
@@ -53,7 +55,7 @@ def test_grids_of_before_a_run_was_lengthened_are_shown_too(make_run, monkeypatc
     images = torch.zeros((4, *run.data.shape), dtype=torch.uint8)
     drawn = {**snapshots(run), 8: "images-00000064", 11: "images-00000088"}  # those of 8 and of 11 steps, by 8 images
     for name in drawn.values():
-        named_grid(images, 2, None).save(grid_file(run, name))
+        save_png(grid_file(run, name), named_grid(images, 2, None), run=run.data.run)
     seen = [0, *sorted(8 * step for step in drawn if step)]
     assert [when for when, _ in pictures.snapshots(run)] == ["untrained", *(f"{each:,} images" for each in seen[1:])]
     assert len(seen) == len(snapshots(run)) + 2

@@ -11,7 +11,7 @@ from unstir.data import Store
 from unstir.insight import gather as module
 from unstir.insight.doctor import CHECKS, diagnose, examine
 from unstir.insight.gather import gather, real_images
-from unstir.runs import card, checkpoint, lines
+from unstir.runs import checkpoint, lines
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -74,9 +74,12 @@ def test_damaged_lines_are_a_problem_and_left_out(spoiled):
         assert found.severity == "problem" and "line 3" in found.evidence and found.figure == 1
 
 
-def test_weights_of_another_run_are_a_problem(spoiled):
-    card.save(spoiled.path, dataclasses.replace(spoiled.run.data, content_hash="0" * 64))
-    assert spoiled.findings(**QUICK)["settings"] == "problem"
+def test_weights_of_another_run_are_none_of_a_run(spoiled):
+    for _, path in spoiled.run.saved:
+        found = checkpoint.load(path)
+        checkpoint.save(path.parent, dataclasses.replace(found, data={**found.data, "run": "another"}))
+    found = spoiled.findings(**QUICK)
+    assert (found["checkpoints"], found["figures"]) == ("problem", "warning")
 
 
 def test_without_samples_no_network_is_asked_for_an_image(healthy, monkeypatch):
@@ -222,8 +225,8 @@ def test_files_that_training_replaces_meanwhile_are_no_fault(spoiled, monkeypatc
             newest.unlink()
             checkpoint.save(spoiled.run.checkpoints, changed)
 
-    def then_replaced(folder):
-        found = listed(folder)
+    def then_replaced(folder, run=None):
+        found = listed(folder, run)
         if folder == spoiled.run.weights:
             replace()
         return found

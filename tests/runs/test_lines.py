@@ -61,9 +61,8 @@ def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run, l
             file.write_bytes(whole[:-cut])
             found = run.log(name)
             assert found.damaged == () and found.lines == (wanted if cut == 1 else wanted[:-1])
-            lines.append(
-                file, {"event": "new", "run": run.data.run} if name == "events" else wanted[-1]
-            )  # after a kill
+            new = {"event": "new", "run": run.data.run}
+            lines.append(file, new if name == "events" else wanted[-1])  # after a kill
             assert run.log(name).damaged == () and len(run.log(name).lines) == len(wanted) + (cut == 1)
         file.write_bytes(whole)
     Trainer(*make_run(**SEEN)).start()

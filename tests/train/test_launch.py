@@ -83,7 +83,7 @@ def test_a_period_is_the_rest_or_a_fifth_of_the_run(make_run, schedule, length, 
 
 def test_a_run_that_is_further_than_asked_is_left_as_it_is(make_run, digits, monkeypatch):
     run, store = make_run(train__length="20 steps", train__lr_schedule="constant")
-    monkeypatch.setattr(launch.checkpoint, "listed", lambda folder: [(3, None), (10, None)])
+    monkeypatch.setattr(launch.checkpoint, "listed", lambda *_: [(3, None), (10, None)])
     for length, kept in ((9, 20), (10, 10), (15, 15)):
         asked = tiny_config(digits, train__length=f"{length} steps", train__lr_schedule="constant")
         assert open_run(asked, run.path, store).length == length and run.open(run.path).length == kept

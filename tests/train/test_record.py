@@ -38,7 +38,7 @@ def recording(tmp_path, monkeypatch, config):
     monkeypatch.setattr(record.time, "perf_counter", lambda: now[0])
     counters = torch.tensor([3.0, 0.0], dtype=torch.float64)
     state = SimpleNamespace(step=10, seconds=100.0, window=torch.zeros(6), counters=counters, logged=0)
-    data = SimpleNamespace(mark="ab12")
+    data = SimpleNamespace(run="ab12")
     run = SimpleNamespace(config=config, log_file=lambda name: tmp_path / f"{name}.jsonl", steps_per_epoch=7, data=data)
     return Record(run, state), state, now
 

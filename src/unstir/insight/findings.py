@@ -13,7 +13,6 @@ SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 
 OF_SAMPLES = ("brightness", "collapse")  # the end of most chains of causes
 EXPLAINS: dict[str, tuple[str, ...]] = {
-    "settings": ("store",),
     "store": OF_SAMPLES,
     "value-range": ("not-learned",),
     "copies": ("leak", "collapse", "overfit"),
