@@ -22,7 +22,7 @@ from unstir.metrics.plan import judge
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import encode, words_of
 from unstir.runs.run import Run
-from unstir.runs.timetable import all_snapshots, drawn_grid
+from unstir.runs.timetable import all_snapshots, drawn_grid, foreign
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
@@ -137,7 +137,7 @@ def test_a_picture_that_names_no_run_is_nobodys(both, short):
     file = drawn_grid(short, "images-00000016")
     with Image.open(file) as picture:
         Image.fromarray(np.asarray(picture)).save(file)
-    assert drawn_grid(short, "images-00000016") is None and short.foreign() == [file]
+    assert drawn_grid(short, "images-00000016") is None and foreign(short) == [file]
 
 
 def test_two_runs_of_the_same_settings_have_ids_of_their_own_and_a_copy_has_that_of_its_run(make_run, tmp_path):
@@ -146,4 +146,4 @@ def test_two_runs_of_the_same_settings_have_ids_of_their_own_and_a_copy_has_that
         Trainer(run, store).run()
     assert one.data.run != other.data.run and one.model().weights_sha256 == other.model().weights_sha256
     copy = Run.open(shutil.copytree(one.path, tmp_path / "copy"))
-    assert copy.data.run == one.data.run and copy.foreign() == []
+    assert copy.data.run == one.data.run and foreign(copy) == []

@@ -72,6 +72,7 @@ def model_of(step=7, **changes):
     """What a plan asks of a model."""
     known = {
         "step": step, "process": SimpleNamespace(schedule=build.schedule(DiffusionConfig())), "hashes": "w",
+        "marks": {"run": "r", "weights": "w"},
         "guide_name": None, "averaged": True, "arithmetic": "float32", "kind": Kind(),
         "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None, "channels": (),
     }  # fmt: skip
@@ -360,8 +361,9 @@ def test_weights_are_read_once_for_all_their_evaluations_which_is_told(run):
         return nullcontext(lambda *_: None)
 
     for num in (10, 20):
-        save(run, replace(made(step=model.step, num=num), weights=model.weights_sha256))
-    save(run, made(step=model.step, num=30))
+        save(run, replace(made(step=model.step, num=num), **model.marks))
+    save(run, replace(made(step=model.step, num=30), run=run.data.run))  # of other weights
+    save(run, replace(made(step=model.step, num=40), weights=model.weights_sha256))
     with shown_by(display):
         for _ in range(2):
             assert sorted(it.protocol["num"] for it in own(run)) == [10, 20]

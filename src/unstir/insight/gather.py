@@ -27,6 +27,7 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import decode
 from unstir.runs.run import Run
 from unstir.runs.stores import compared_with, with_store
+from unstir.runs.timetable import foreign
 
 SPEED = "speed.json"
 FOREIGN = "is of weights that are not the run's"
@@ -73,7 +74,7 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
     bound, others = own_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1])
     if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
         others.append(f"{run.path / SPEED} {DAMAGED}, or of another run")
-    others += [f"{path} is not of this run" for path in run.foreign()]
+    others += [f"{path} is not of this run" for path in foreign(run)]
     parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
     return {**parts, "left_out": (*left_out, *others)}
 

@@ -23,7 +23,7 @@ from unstir.runs import brought, build, card, checkpoint, toml
 from unstir.runs.card import CONDITIONS, DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_average, settings_of, weights_of
 from unstir.runs.config import Config, steps_in
-from unstir.runs.files import PARTIAL, is_of, make_folder, remove_partials, write_text
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.runs.named import PREFIX, located, names_run, run_and_step
 from unstir.runs.toml import is_run
@@ -42,11 +42,6 @@ OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders that may be in it. None may be a link: old files are deleted there, perhaps those of another run."""
-MARKED = (
-    *("curves.png", "losses.png", "samples/*.png", "evaluation/*.png", "likelihood/*.png"),
-    *("generated/*/*.json", "edits/**/*.json"),
-)
-"""Pictures, and settings next to some, that name the run which made them."""
 
 
 @dataclass(frozen=True)
@@ -265,13 +260,6 @@ class Run:
         """(step, path) of each full checkpoint of the run and of each slim file; of every step the full one first."""
         folders = self.checkpoints, self.weights
         return [file for folder in folders for file in checkpoint.listed(folder, self.data.run)]
-
-    def foreign(self) -> list[Path]:
-        """The files of weights, and the pictures and their settings, in its folders that do not name this run."""
-        folders = self.checkpoints, self.weights
-        weights = [file for folder in folders for file in checkpoint.listed(folder) if file not in self.saved]
-        others = [path for pattern in MARKED for path in sorted(self.path.glob(pattern))]
-        return [path for _, path in weights] + [path for path in others if not is_of(path, run=self.data.run)]
 
     def model(
         self,

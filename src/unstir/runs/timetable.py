@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unstir.errors import KeptSettingsError, UserError
 from unstir.progress import counted
+from unstir.runs.checkpoint import listed
 from unstir.runs.files import is_of
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
@@ -58,6 +59,21 @@ def drawn_grid(run: Run, name: str) -> Path | None:
     """The grid of the snapshot of this name; None where none was drawn by this run."""
     file = grid_file(run, name)
     return file if file.exists() and is_of(file, run=run.data.run) else None
+
+
+MARKED = (
+    *("curves.png", "losses.png", "samples/*.png", "evaluation/*.png", "likelihood/*.png"),
+    *("generated/*/*.json", "edits/**/*.json"),
+)
+"""Pictures, and settings next to some, that name the run which made them."""
+
+
+def foreign(run: Run) -> list[Path]:
+    """The files of weights, and those of `MARKED`, in the folder of a run that do not name it."""
+    own, folders = run.saved, (run.checkpoints, run.weights)
+    weights = [path for folder in folders for step, path in listed(folder) if (step, path) not in own]
+    marked = [path for pattern in MARKED for path in sorted(run.path.glob(pattern))]
+    return weights + [path for path in marked if not is_of(path, run=run.data.run)]
 
 
 def newest_grid(run: Run) -> Path | None:

@@ -33,7 +33,7 @@ from unstir.runs.build import compiled, set_aside
 from unstir.runs.checkpoint import what_differs
 from unstir.runs.initial import initial_weights
 from unstir.runs.run import Run
-from unstir.runs.timetable import ema_decay, learning_rates, snapshots
+from unstir.runs.timetable import ema_decay, foreign, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.levers import Batches, Examples, levers
@@ -108,7 +108,7 @@ class Trainer:
         for path, problem in self._damaged.items():
             logger.warning(f"{problem}; it is set aside, going back to an earlier checkpoint")
             checkpoint.set_aside(path)
-        for path in self._run.foreign():
+        for path in foreign(self._run):
             logger.warning(f"{path} is not of this run; it is left out")
         self._record.start()
         self._held_out.start(state.step, state.measured)
