@@ -18,7 +18,7 @@ from unstir.interop import hub
 from unstir.interop.exporting import export, slim
 from unstir.interop.importing import IS_RUN, Imported
 from unstir.interop.model_card import SHOWN, Page, card, shown_chain
-from unstir.metrics.evaluation import Evaluation, own, save
+from unstir.metrics.evaluation import FOLDER, Evaluation, own, save
 from unstir.pictures.grid import named_grid
 from unstir.progress import counting
 from unstir.runs import checkpoint
@@ -144,6 +144,8 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
         saved_step = checkpoint.load(file)
         published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
         figures = own(published)
+        if len(figures) < len(list((copy / FOLDER).glob("*.json"))):
+            notes = (*notes, f"figures of {FOLDER}/ that are damaged or of other weights are left out")
     except (UserError, OSError) as error:  # the cache keeps a damaged file
         anew = f"if the copy here is at fault, remove {copy.parent.parent} and pull again"
         raise UserError("", name, f"cannot be used: {error}", anew) from None
