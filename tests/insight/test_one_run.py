@@ -36,11 +36,11 @@ def of_length(store, length):
 
 
 @pytest.fixture(scope="module")
-def both(quick, classified, shared):
+def both(quick, digits, shared):
     """The folder of runs of 2 and 4 steps, "short" and "long", each with all that can be made of it, and their data."""
 
     def make(folder):
-        store = Store.open(copied(classified, folder / "digits", classifier=True))
+        store = Store.open(copied(digits, folder / "digits"))
         for name, length in (("short", "2 steps"), ("long", "2 steps"), ("long", "4 steps")):
             run = train_run(of_length(store, length), folder / name).run
             measure(planned(run, store, num=24, seeds=1)[0][-1:])

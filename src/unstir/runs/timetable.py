@@ -1,6 +1,7 @@
 """What happens when in a run, as pure functions of its settings and the step, so that none of it needs to be saved.
 
 The span of a learning rate that a new run leaves open is settled here, and what would train at no rate is refused.
+Which grids were drawn, and which files in the folder are not of the run, is read from there.
 """
 
 import math
