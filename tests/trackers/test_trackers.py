@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import unstir
-from conftest import tiny_config
+from conftest import pixels_in, tiny_config
 from refusals import mistake, refusing
 from together import together
 from unstir import parts
@@ -121,7 +121,7 @@ def outcome(run):
     logs = [[{k: v for k, v in line.items() if k not in VARYING} for line in log]
             for log in (run.metrics(), run.held_out())]  # fmt: skip
     tensors = {name: t.numpy().tobytes() for name, t in checkpoint.newest(run.checkpoints)[0].tensors.items()}
-    return logs, tensors, {file.name: file.read_bytes() for file in run.samples.iterdir()}
+    return logs, tensors, pixels_in(run.samples)
 
 
 @pytest.fixture(scope="module")
