@@ -73,6 +73,17 @@ def test_a_name_that_a_run_has_too_is_refused_and_both_are_named(place):
     assert "FD-classifier" in Path("page.html").read_text()
 
 
+def test_its_live_page_is_written_where_nothing_is_yet():
+    assert run_command("report", "shipped:digits", "--live") == 0
+    assert Path("digits/live.html").is_file()
+
+
+def test_the_doctor_names_no_folder_of_a_model_that_cannot_go_on(capsys):
+    assert run_command("doctor", "shipped:mnist") == 0
+    out = capsys.readouterr().out
+    assert "--train.init shipped:mnist --out NEW" in out and "--out shipped" not in out
+
+
 def test_what_was_made_of_a_model_hides_it_not():
     Path("digits/generated").mkdir(parents=True)
     Path("runs/digits").mkdir(parents=True)

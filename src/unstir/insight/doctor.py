@@ -49,6 +49,8 @@ def lower_rate(config: Config) -> str:
 def longer(facts: Facts) -> str:
     """The command that lets a run go on to twice its length, or to its recipe's where a quick try was shorter."""
     run, train, recipe = facts.run, facts.config.train, facts.config.recipe
+    if run.shipped:
+        return f"train a run of your own from its weights, `unstir train {recipe} train.init=RUN out=NEW`"
     usual = run.steps_in(recipes.load_recipe(recipe).train.length) if recipe in recipes.sentences() else 0
     length = max(2 * run.length, usual)
     if facts.config.kind.has_teacher:

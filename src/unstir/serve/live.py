@@ -26,7 +26,7 @@ from unstir.insight.page import check_files, environment
 from unstir.insight.statement import typed
 from unstir.nn.unet import UNet
 from unstir.randomness import stream_id
-from unstir.runs.files import write_text
+from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import Model
 from unstir.theory.process import Process
 
@@ -59,6 +59,7 @@ def write_live(model: Model, out: Path | None = None) -> Path:
     }
     shown["data"] = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
     shown["weights"] = _weights(model)
+    make_folder(path.parent)  # of a model that comes with unstir it may not be there yet
     write_text(path, environment("unstir.insight", "unstir.serve").get_template("live.html").render(shown))
     return path
 
