@@ -20,6 +20,7 @@ from unstir import cli
 from unstir.chain import SAMPLERS
 from unstir.cli.app import show
 from unstir.cli.values import meant
+from unstir.data import pack
 from unstir.errors import REMEDIES, UserError
 from unstir.runs import toml
 from unstir.runs.run import Run
@@ -238,6 +239,38 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
     assert status == 2 and err.count("\n") == 1 and os.strerror(number) in err and REMEDIES[number] in err
     assert "Errno" not in err and "\x1b" not in err
     assert not isinstance(file, str) or file.split("[")[-1].removeprefix("2J") in err
+
+
+UNREADABLE = Path("/proc/self/mem")  # it opens, and what is read at its start is EIO
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="no such file in this system")
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["edit", "vary", "shipped:digits", "bad.png"], "bad.png"),
+        (["edit", "inpaint", "shipped:digits", "good.png", "--mask", "bad.png"], "bad.png"),
+        (["train", "bad.toml"], "bad.toml"),
+        (["data", "inspect", "store", "--sheet", "bad.png"], "bad.png"),
+        (["report", "run"], "run/data.json"),
+        (["report", "shipped:digits", "--out", "bad.html"], "bad.html"),
+        (["report", "--images", "images", "--store", "store"], "images: bad.png"),
+        (["evaluate", "--images", "images", "--store", "store"], "images: bad.png"),
+        (["evaluate", "run"], "run/data.json"),
+    ],
+    ids=lambda it: it if isinstance(it, str) else " ".join(it),
+)
+def test_an_error_while_a_file_is_read_names_it(command, monkeypatch, tmp_path, words, file):
+    monkeypatch.chdir(tmp_path)
+    for name in ("bad.png", "bad.toml", "bad.html", "images/bad.png", "run/data.json"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).symlink_to(UNREADABLE)
+    for name in ("good.png", "images/good.png"):
+        Image.new("L", (8, 8)).save(name)
+    Path("run/config.toml").touch()
+    pack("digits", tmp_path / "store")
+    status, _, err = command(*words)
+    assert status == 2 and err.count("\n") == 1 and file in err and os.strerror(errno.EIO) in err
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from unstir.data.disk import item_digest, open_file
+from unstir.data.disk import item_digest, read_bytes
 from unstir.data.images import Decoded, Group, Outcome, Refused, Shape, Sides, decode, group_of
 from unstir.data.listing import Items
 from unstir.errors import UserError
@@ -36,8 +36,7 @@ def decoded(picture: Path | bytes, size: Sides | None, channels: int, ground: st
     with picture_errors(picture, key):
         if isinstance(picture, bytes):
             return decode(picture, None, size, channels, ground)
-        with open_file(picture) as file:
-            return decode(file.read(), picture.name, size, channels, ground)
+        return decode(read_bytes(picture), picture.name, size, channels, ground)
 
 
 @contextmanager

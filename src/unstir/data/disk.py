@@ -35,11 +35,27 @@ def usable_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def open_file(path: Path) -> BufferedReader:
-    """Open a regular file to read. Raises OSError, also for a pipe or device, which may never answer."""
+@contextmanager
+def open_file(path: Path) -> Iterator[BufferedReader]:
+    """A regular file to read in this block. Raises OSError, also for a pipe or device, which may never answer.
+
+    The error names the file: the system names none where a file opens and cannot be read.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
-    return path.open("rb")
+    with path.open("rb") as file:
+        try:
+            yield file
+        except OSError as error:
+            if error.errno and error.filename is None:
+                error.filename = str(path)
+            raise
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file; errors as `open_file`."""
+    with open_file(path) as file:
+        return file.read()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unstir.chain import compared
-from unstir.data.disk import file_sha256, held
+from unstir.data.disk import file_sha256, held, read_bytes
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate import arrays
@@ -190,7 +190,7 @@ def classes_in(out: Path) -> tuple[str, ...]:
 
 def _read(out: Path) -> dict[str, Any]:
     try:
-        return decode((out / SETTINGS).read_bytes())
+        return decode(read_bytes(out / SETTINGS))
     except ValueError:
         raise UserError("", out / SETTINGS, "is broken", "name another folder") from None
 

@@ -8,6 +8,7 @@ from PIL import Image
 from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
+from unstir.data.disk import read_bytes
 from unstir.data.manifest import read_origin
 from unstir.data.packing import remarks
 from unstir.errors import UserError, printable
@@ -27,7 +28,7 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     sheet = sheet or path / "contact-sheet.png"
     if sheet.suffix.lower() != ".png":
         raise UserError("sheet", sheet, "must end in .png")
-    if sheet.exists() and SIGNATURE not in sheet.read_bytes():
+    if sheet.exists() and SIGNATURE not in read_bytes(sheet):
         raise UserError("sheet", sheet, "exists and was not drawn by unstir", "delete it, or name another file")
     contact(store).save(sheet, format="png", pnginfo=with_words(**SIGNED))
     return describe(store), sheet

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from unstir.data.classes import class_number
+from unstir.data.disk import read_bytes
 from unstir.errors import UserError, of_pydantic
 from unstir.pictures.grid import of_class
 from unstir.pixels import PIXELS, Scale
@@ -100,7 +101,7 @@ def load(folder: Path) -> DataCard:
     """Read data.json of a run. Raises UserError where it is missing, damaged or of another format."""
     file, restore = folder / NAME, "restore it from a copy, or train anew elsewhere"
     try:
-        values = decode(file.read_bytes())
+        values = decode(read_bytes(file))
         check_format(file, values.pop("unstir_data", None), FORMAT)
         return DataCard.of(values)
     except UserError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, median_low, stdev
 from typing import IO, Any
 
-from unstir.data.disk import sync_folder
+from unstir.data.disk import read_bytes, sync_folder
 from unstir.errors import UnwrittenError, UserError
 from unstir.progress import counted
 from unstir.runs.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None], run: str | No
     """Lines of a file that parse, pass ``check_line`` and name the ``run`` by its id, if one is given; OSError."""
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
-        texts = file.read_bytes().split(b"\n")
+        texts = read_bytes(file).split(b"\n")
     for number, text in enumerate(texts, start=1):
         try:
             values = parsed(text)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from unstir.data.disk import read_bytes
 from unstir.errors import KeptSettingsError, UserError, of_pydantic, short
 from unstir.runs.config import Config, may_change
 from unstir.runs.synonyms import near_setting
@@ -33,7 +34,7 @@ def near_key(key: str) -> str | None:
 def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises OSError where it cannot be read, UserError where it is broken."""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(read_bytes(path).decode())
     except tomllib.TOMLDecodeError as error:
         raise UserError("", path, f"is not TOML: {error}", "mend it there, or restore it from a copy") from None
     except UnicodeDecodeError as error:
