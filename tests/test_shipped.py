@@ -15,6 +15,8 @@ from refusals import mistake, refusing
 from unstir import cli
 from unstir.chain import Chain
 from unstir.generate.drawing import Job, sample_batches
+from unstir.insight.doctor import longer
+from unstir.insight.gather import gather
 from unstir.metrics.evaluation import own
 from unstir.runs import named
 from unstir.runs.initial import pinned
@@ -70,18 +72,8 @@ def test_a_name_that_a_run_has_too_is_refused_and_both_are_named(place):
     assert "shipped:digits" in str(refused.remedy) and place in str(refused.remedy)
     assert Run.open("shipped:digits").shipped and Run.open(Path(place).resolve()).shipped is None
     assert run_command("report", "shipped:digits", "--no-measure", "--out", "page.html") == 0
-    assert "FD-classifier" in Path("page.html").read_text()
-
-
-def test_its_live_page_is_written_where_nothing_is_yet():
-    assert run_command("report", "shipped:digits", "--live") == 0
-    assert Path("digits/live.html").is_file()
-
-
-def test_the_doctor_names_no_folder_of_a_model_that_cannot_go_on(capsys):
-    assert run_command("doctor", "shipped:mnist") == 0
-    out = capsys.readouterr().out
-    assert "--train.init shipped:mnist --out NEW" in out and "--out shipped" not in out
+    page = Path("page.html").read_text()
+    assert "FD-classifier" in page and "samples of class 7" in page
 
 
 def test_what_was_made_of_a_model_hides_it_not():
@@ -103,6 +95,29 @@ def test_commands_write_beside_and_not_into_the_package(read_only):
     assert run_command("export", "digits", "--to", "safetensors") == 0
     assert run_command("likelihood", "digits", "--calls", "2", "--num", "8") == 0
     assert {path.name for path in Path("digits").iterdir()} == {"generated", "edits", "exported", "likelihood"}
+
+
+MADE = [
+    ["report", "--live"],
+    ["report", "--live", "--out", "new/folder/page.html"],
+    ["sample", *QUICK, "--animate", "new/steps.webp"],
+    ["sample", "--num", "2", "--compare", "ddim:1,ddim:2"],
+    ["sample", "--num", "2", "--compare", "ddim:1,ddim:2", "--out", "new/folder"],
+    ["edit", "morph", "--labels", "3", "5", "--steps", "2", "--out", "new/folder/morph.png"],
+    ["export", "--to", "safetensors", "--out", "new/folder/weights"],
+]
+
+
+@pytest.mark.parametrize("words", MADE, ids=" ".join)
+def test_commands_make_the_folder_of_what_they_write(words):
+    at = 2 if words[0] == "edit" else 1
+    assert run_command(*words[:at], "shipped:digits", *words[at:]) == 0
+    assert any(file.is_file() for folder in ("digits", "new") for file in Path(folder).rglob("*"))
+
+
+def test_its_training_goes_on_in_another_folder():
+    facts = gather("shipped:mnist", samples=False)
+    assert "out=RUN" not in longer(facts) and "--train.init shipped:mnist" in longer(facts)
 
 
 def test_its_digits_are_packed_where_a_run_would_have_them():

@@ -103,7 +103,7 @@ def _from_statements(facts: Facts, findings: Sequence[Finding], statements: Sequ
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
     further = next((it.remedy for it in findings if it.check == "still-falling"), "")  # of a finished run
-    if not facts.finished:
+    if not (facts.finished or facts.run.shipped):
         further = f"let the run go on to its end at step {facts.run.length:,}, `unstir train out=RUN`"
     if (gain := decided.get("more to gain")) is not None and further:
         yield _because(gain, "longer", "the loss is still falling", further)

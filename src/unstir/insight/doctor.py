@@ -49,8 +49,8 @@ def lower_rate(config: Config) -> str:
 def longer(facts: Facts) -> str:
     """The command that lets a run go on to twice its length, or to its recipe's where a quick try was shorter."""
     run, train, recipe = facts.run, facts.config.train, facts.config.recipe
-    if run.shipped:
-        return f"train a run of your own from its weights, `unstir train {recipe} train.init=RUN out=NEW`"
+    if run.shipped and not facts.config.kind.has_teacher:
+        return f"train for longer, from its weights, `{run.going_on}`"
     usual = run.steps_in(recipes.load_recipe(recipe).train.length) if recipe in recipes.sentences() else 0
     length = max(2 * run.length, usual)
     if facts.config.kind.has_teacher:
@@ -206,7 +206,9 @@ def _logs(facts: Facts) -> Iterator[Finding]:
         num = sum(len(log.damaged) for log in broken)
         what = "; ".join(log.problem for log in broken)
         evidence = f"{num} of {num + sum(len(log.lines) for log in broken)}: {what}; they are left out of every figure"
-        remedy = "restore the file from a copy, or go on without them: `unstir train out=RUN` keeps a copy"
+        remedy = "restore the file from a copy"
+        if not facts.run.shipped:
+            remedy += ", or go on without them: `unstir train out=RUN` keeps a copy"
         yield Finding("problem", evidence, remedy, num, 0)
     elif facts.loaded and (missing := cut(logs, facts.loaded)):
         says = "lines of the run's logs are missing"

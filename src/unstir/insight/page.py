@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
+from unstir.data.disk import read_bytes
 from unstir.errors import UserError, printable
 from unstir.insight import charts, pictures, tables
 from unstir.insight.analysis import analyse, lead, limitations, summary
@@ -49,6 +50,8 @@ def write(
     facts = gather(run.name, store=store, samples=samples, protocol=protocol)
     examined, last = examine(facts), facts.last
     statements, result = analyse(facts, examined.findings), causes(examined.findings)
+    drawn, from_noise = None if last is None else pictures.drawn_for(run, last), pictures.from_noise(run)
+    sampled = of_samples(store, drawn, last, run.config.data.flip, drawn or (from_noise and from_noise.samples))
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
@@ -60,7 +63,8 @@ def write(
         **in_words(statements, limitations(facts)),
         "neighbours": None if last is None else pictures.pairs(run, last),
         "settings": toml.flat(facts.config).items(),
-        **of_samples(store, None if last is None else pictures.drawn_for(run, last), last, run.config.data.flip),
+        "from_noise": from_noise,
+        **sampled,
     }
     write_page(path, "report.html", shown, run.name)
     return facts
@@ -98,15 +102,19 @@ def environment(*rooms: str) -> Environment:
 
 
 def of_samples(
-    store: Store | None, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool
+    store: Store | None,
+    samples: pictures.Drawn | None,
+    last: Evaluation | None,
+    flip: bool,
+    by_class: pictures.Drawn | None,
 ) -> dict[str, Any]:
-    """The samples that were evaluated, by class, and the worst of them."""
+    """The worst of the samples that were evaluated, and those shown by class, which may be others."""
     if store is None or not store.count("train") or store.scale.is_float:
         return {"classes": [], "asked": False, "worst": None}
     classifier = None if last is None else pictures.classifier_of(store, last)
     return {
-        "classes": pictures.by_class(store, samples, classifier),
-        "asked": samples is not None and samples.asked is not None,
+        "classes": pictures.by_class(store, by_class, classifier),
+        "asked": by_class is not None and by_class.asked is not None,
         "worst": None if samples is None else pictures.worst(flip, store, samples, classifier),
     }
 
@@ -118,7 +126,7 @@ def check_files(path: Path, exported: Path | None) -> None:
     files = tables.targets(exported) if exported else []
     for key, file in (("out", path), *(("exported", file) for file in files)):
         check_file(file, key)
-        content = file.read_bytes() if file.is_file() else b""
+        content = read_bytes(file) if file.is_file() else b""
         is_ours = MADE_BY in content if file == path else tables.is_ours(file.suffix.lower(), content)
         if content and not is_ours:
             remedy = "delete it, or name another file"

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -158,8 +158,24 @@ def forward(run: Run, store: Store | None) -> Picture | None:
     return encode(sheet, f"images of the data at t = {', '.join(map(str, times))}")
 
 
-def strip_and_animation(run: Run) -> tuple[Picture, Picture] | None:
-    """The strip of stages and the animation of the newest model's first images, from noise; None without weights."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Samples, uint8 [N, C, H, W], and the classes that they were asked to show, int64 [N], None without any."""
+
+    images: Tensor
+    asked: Tensor | None
+
+
+class FromNoise(NamedTuple):
+    """The strip of stages of some images, the animation, and the images themselves."""
+
+    strip: Picture
+    animation: Picture
+    samples: Drawn
+
+
+def from_noise(run: Run) -> FromNoise | None:
+    """The newest model's first images, and how they came from noise; None without weights."""
     if not run.saved_steps():
         return None
     model, chain = run.model(run.newest_step()), usual_chain(run)
@@ -171,15 +187,8 @@ def strip_and_animation(run: Run) -> tuple[Picture, Picture] | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trajectory.webp"
         animation.save_animation(frames, file, nrow=4)
-        return strip, from_file(file, "sampling as an animation, from noise to images")
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """Samples, uint8 [N, C, H, W], and the classes that they were asked to show, int64 [N], None without any."""
-
-    images: Tensor
-    asked: Tensor | None
+        moving = from_file(file, "sampling as an animation, from noise to images")
+    return FromNoise(strip, moving, Drawn(frames[-1].x, model.labels.of(torch.arange(ANIMATED))))
 
 
 @dataclass(frozen=True)

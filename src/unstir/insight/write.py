@@ -200,7 +200,7 @@ def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
         **in_words(statements, limits_of(last)),
         "samples": pictures.some(store, drawn.images, "samples, drawn at random from the images"),
         "real": pictures.some(store, store.images("train"), "training images, drawn at random"),
-        **of_samples(store, drawn, last, plan.flip),
+        **of_samples(store, drawn, last, plan.flip, drawn),
         "neighbours": pictures.pairs(store, last),
         "about": _about(plan, store),
     }

@@ -59,7 +59,7 @@ def write_live(model: Model, out: Path | None = None) -> Path:
     }
     shown["data"] = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
     shown["weights"] = _weights(model)
-    make_folder(path.parent)  # of a model that comes with unstir it may not be there yet
+    make_folder(path.absolute().parent)
     write_text(path, environment("unstir.insight", "unstir.serve").get_template("live.html").render(shown))
     return path
 
