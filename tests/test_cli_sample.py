@@ -13,7 +13,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.generate import folder as folders
 from unstir.generate import sampling
-from unstir.generate.drawing import Job
+from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import read_images, save_images
 from unstir.generate.trajectories import trajectory
 from unstir.pictures.animation import save_animation, strip
@@ -69,6 +69,20 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     refused(command("sample", plain.path, "--guidance", 2), "--guidance 2 needs")
     refused(command("sample", plain.path, "--guidance", "nan"), "--guidance nan must be")
     assert not (plain.path / "generated").exists()
+
+
+def test_an_image_of_a_later_batch_has_a_noise_and_a_class_of_its_own(trained):
+    run, _ = trained("guided", **GUIDED)
+    model, chain = run.model(), Chain("ddim", steps=4, guidance=300.0, clip=False)
+
+    def drawn(batch_size, **options):
+        job = Job(num=10, chain=chain, batch_size=batch_size, **options)
+        return torch.cat([images for _, images in sample_batches(model, job)])
+
+    together, in_batches = drawn(10), drawn(4)
+    assert torch.allclose(in_batches, together, atol=1e-3)
+    for others in (together.roll(4, 0), drawn(10, label=1)):  # of another noise, of another class
+        assert not torch.isclose(in_batches, others, atol=1e-2).flatten(1).all(1)[4:].any()
 
 
 def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, watched):

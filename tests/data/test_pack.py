@@ -23,7 +23,7 @@ from PIL import Image
 
 import unstir
 from refusals import mistake, refusing
-from unstir.data import Store, decoding, pack, packing
+from unstir.data import SPLITS, Store, decoding, pack, packing
 from unstir.data.decoding import decode_all
 from unstir.data.folder import FolderSource
 from unstir.data.packing import remarks
@@ -61,6 +61,17 @@ def photos(tmp_path_factory):
 def whole(photos, tmp_path_factory):
     """The store an uninterrupted pack makes."""
     return pack(photos, tmp_path_factory.mktemp("whole") / "store", size=8).path
+
+
+def test_each_image_keeps_its_label(tmp_path):
+    for image in range(60):
+        folder = tmp_path / "in" / f"{image % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{image}.png").write_bytes(flat(100 * (image % 3)))
+    store = pack(tmp_path / "in", tmp_path / "out")
+    for split in SPLITS:
+        labels = store.labels(split)
+        assert len(labels) > 3 and torch.equal(store.images(split)[:, 0, 0, 0], (100 * labels).to(torch.uint8))
 
 
 def contents(folder):
