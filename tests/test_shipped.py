@@ -154,7 +154,11 @@ def test_the_first_training_ends_with_what_draws_at_once(capsys):
 
 def test_each_model_is_listed(capsys):
     assert run_command("models") == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(named.names())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(named.names())
+    for line, name in zip(lines, named.names(), strict=True):
+        run = Run.open(f"shipped:{name}")
+        assert f" at guidance {own(run)[-1].protocol['guidance']:g} (" in line
 
 
 def test_all_models_are_small():

@@ -363,6 +363,6 @@ def _row(run: Run) -> tuple[str, ...]:
         pictured(run.data.shape, run.data.scale),
         counted(run.labels.count, "class", "classes"),
         f"{size / 1e6:.1f} MB",
-        f"{name} {value} (real images {real})",
+        f"{name} {value} at guidance {evaluation.protocol['guidance']:g} (real images {real})",
         licence,
     )
