@@ -1,19 +1,15 @@
 """Images by the command line: the same in any batch, a job that goes on, and what a refused one leaves."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 import tiny_command
 from refusals import refused
 from tiny_command import pixels
-from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate import folder as images
-from unstir.generate.drawing import Job, sample_batches
 from unstir.runs.run import Run
 
 unstir, here = tiny_command.unstir, tiny_command.here
@@ -28,16 +24,6 @@ def test_image_i_is_the_same_in_any_batch_and_job(unstir, here, tmp_path):
     status, _, _ = unstir("sample", "here", "--num", 6, "--batch-size", 4, "--out", "seed1", "--seed", 1)
     other = np.stack([pixels(tmp_path / "seed1" / f"{i:06d}.png") for i in range(6)])
     assert status == 0 and abs(other - made["four"]).max() > 20
-
-
-def test_each_batch_has_noise_and_classes_of_its_own():
-    model = Run.open("shipped:mnist").model(device="cpu")
-    job = Job(num=6, chain=Chain("ddim", steps=2), batch_size=6)
-    ((_, whole),) = sample_batches(model, job)
-    batches = [images for _, images in sample_batches(model, replace(job, batch_size=2))]
-    assert (torch.cat(batches) - whole).abs().max() < 1e-3
-    ((_, alike),) = sample_batches(model, replace(job, label=0))
-    assert (alike[2:] - whole[2:]).abs().flatten(1).mean(1).min() > 0.01  # the class shows in each image
 
 
 def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
