@@ -97,7 +97,11 @@ def coin(key: Key, probability: float) -> Tensor:
 
 
 def kept(key: Key, n: int, dropout: float) -> Tensor:
-    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17."""
+    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17.
+
+    One key gives the same numbers each time: ask once for all masks of a step, and split them. Nothing is scaled:
+    multiply by the mask and divide by 1 - ``dropout``.
+    """
     lanes = bits(key, (n + 3) // 4).view(torch.int16)[:, :n]
     return lanes >= round(dropout * 65536) - 32768
 

@@ -359,3 +359,10 @@ def test_discretised_mass_is_exact_far_in_the_tail():
         expected = log_tail(near) + torch.log(-torch.expm1(log_tail(far) - log_tail(near)))
         assert log_mass.item() == pytest.approx(expected.item(), rel=1e-12, abs=0)
         assert -500 < log_mass.item() < -400
+
+
+def test_the_log_snr_of_a_batch_is_that_of_each_time():
+    for made in (linear(50), zero_terminal_snr(cosine(50))):
+        of_batch = made.log_snr(torch.tensor([0, 1, 25, 50]))
+        assert of_batch.dtype == torch.float32
+        assert of_batch.tolist() == pytest.approx([made.log_snr(t) for t in (0, 1, 25, 50)], rel=1e-6)

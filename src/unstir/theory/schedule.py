@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class NoiseSchedule:
     """abar_0..abar_T as a table of logarithms.
 
     ``log_abar`` is float64 [T+1], starts at exactly 0 and falls strictly; its last entry may be -inf (zero terminal
-    SNR). Raises ValueError otherwise. All methods but `gather` take a time t in 0..T (int) and return a float.
+    SNR). Raises ValueError otherwise. A method of a time t in 0..T (int) returns a float. `gather` and `log_snr` also
+    take the times of a batch, int64 [B], and return tensors.
     """
 
     log_abar: Tensor
@@ -50,7 +52,7 @@ class NoiseSchedule:
     @property
     def snr(self) -> Tensor:
         """The signal-to-noise ratio abar_t / (1 - abar_t), float64 [T+1]: +inf at t = 0."""
-        return torch.exp(self.log_abar) / -torch.expm1(self.log_abar)
+        return torch.exp(self.log_abar) / torch.expm1(self.log_abar).abs()
 
     def abar(self, t: int) -> float:
         """abar_t, the share of the variance that is signal."""
@@ -61,11 +63,23 @@ class NoiseSchedule:
         return math.exp(0.5 * self._log_abar(t))
 
     def sigma(self, t: int) -> float:
-        """sigma_t = sqrt(1 - abar_t), the std of the noise in x_t."""
+        """sigma_t = sqrt(1 - abar_t), the std of the noise in x_t: 0 at t = 0, and at most 1.
+
+        The variance is preserved: alpha_t^2 + sigma_t^2 = 1. Karras et al. 2022 call sigma_t / alpha_t sigma.
+        """
         return math.sqrt(-math.expm1(self._log_abar(t)))
 
-    def log_snr(self, t: int) -> float:
-        """log( alpha_t^2 / sigma_t^2 ), natural logarithm: +inf at t = 0, -inf at zero terminal SNR."""
+    @overload
+    def log_snr(self, t: int) -> float: ...
+    @overload
+    def log_snr(self, t: Tensor) -> Tensor: ...
+    def log_snr(self, t: int | Tensor) -> float | Tensor:
+        """log( alpha_t^2 / sigma_t^2 ), natural logarithm: +inf at t = 0, -inf at zero terminal SNR.
+
+        Of times int64 [B] it is float32 [B], on their device.
+        """
+        if isinstance(t, Tensor):
+            return self._tables(t.device, torch.float32)[2][t]
         return math.inf if t == 0 else self._log_abar(t) - math.log(-math.expm1(self._log_abar(t)))
 
     def beta(self, t: int, s: int | None = None) -> float:
@@ -83,7 +97,7 @@ class NoiseSchedule:
         """
         if isinstance(t, int):
             return self.alpha(t), self.sigma(t)
-        alpha, sigma = self._tables(like.device, like.dtype)
+        alpha, sigma, _ = self._tables(like.device, like.dtype)
         shape = (-1, *[1] * (like.ndim - 1))
         return alpha[t].view(shape), sigma[t].view(shape)
 
@@ -97,14 +111,16 @@ class NoiseSchedule:
         return [float(value) for value in self.log_abar]
 
     @cached_property
-    def _tables_made(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]]:
+    def _tables_made(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]]:
         return {}
 
-    def _tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """alpha, sigma and the log-SNR of the times 0..T."""
         if (device, dtype) not in self._tables_made:
             alpha, sigma = torch.exp(0.5 * self.log_abar), torch.sqrt(-torch.expm1(self.log_abar))
+            tables = alpha, sigma, self.snr.log()
             # cast before they are moved: MPS has no float64
-            self._tables_made[device, dtype] = alpha.to(dtype).to(device), sigma.to(dtype).to(device)
+            self._tables_made[device, dtype] = tuple(table.to(dtype).to(device) for table in tables)
         return self._tables_made[device, dtype]
 
 
