@@ -14,7 +14,7 @@ import torch
 import unstir
 from conftest import forget_parts, tiny_config
 from refusals import mistake, refusing
-from unstir import Chain, Job, Run, parts, sample_batches
+from unstir import Chain, EvaluationRequest, Job, Run, parts, sample_batches
 from unstir.data import pack
 from unstir.errors import UserError
 from unstir.interop.diffusers_settings import to_scheduler
@@ -215,6 +215,11 @@ steps = 3
         unstir(*more[:-1], "--log.options.days", 2), "--log.options.days 2 must be a table", "log.options.days.NAME"
     )
     refused(unstir(*more[:-1], "--log.options.Dairy.days", 2), "is of no tracker")
+    tracked = *more[:3], "--train.length", "5 steps", "--log.to", "mine:Diary"
+    unstir.done(*tracked, "--log.options.mine:Diary.days", 3)
+    assert Run.open("run").config.log.options["mine:Diary"] == {"days": 3}
+    unstir.done(*tracked, "--log.options.Diary.days", 4)
+    assert parts.options_of("mine:Diary", Run.open("run").config.log.options)["days"] == 4
     assert Run.open("run").config.data.options == {"num": 24, "version": "12", "dark": True}
     assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0
     assert '"options.version": "1e3"' in Path("d/manifest.json").read_text()
@@ -335,6 +340,27 @@ print(build.num_parameters(config))
     )
     done = subprocess.run([sys.executable, f"{program}.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout == f"{4 * 9 + 4 + 4 * 9 + 1}\n"
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(unstir, refused, monkeypatch):
+    Path("broken.py").write_text("raise KeyError('here')\n")
+    forget_parts(monkeypatch, "broken")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = "train", "digits", "--out", "run", "--diffusion.schedule", "broken:plan"
+    refused(unstir(*words), "KeyError")
+    monkeypatch.setenv("UNSTIR_DEBUG", "1")
+    status, _, err = unstir(*words)
+    assert status == 2 and 'broken.py", line 1' in err and "KeyError: 'here'" in err
+    assert err.splitlines()[-1].startswith("unstir: the module broken")
+
+
+def test_options_of_one_among_several_stand_under_its_name_or_its_whole_name():
+    for name in ("Diary", "mine:Diary"):
+        options = {name: {"days": 2}}
+        assert tiny_config("", log__to=["mine:Diary"], log__options=options).log.options == options
+        request = EvaluationRequest(features=("mine:Diary",), features_options=options)
+        assert request.networks == {"mine:Diary": {"days": 2}}
+    assert mistake(tiny_config, "", log__to=["mine:Diary"], log__options={"other:Diary": {}}).key == "log.options"
 
 
 def test_an_option_is_text_or_a_finite_number_and_stays_what_it_is():

@@ -18,7 +18,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,8 +176,18 @@ _OWN = re.compile(r"(?!hf:)\w[\w.-]*:[A-Za-z_]\w*")  # hf:NAME is a data set of 
 
 
 def short_name(name: str) -> str:
-    """The NAME of MODULE:NAME, or the name of one of ours: what the options of one among several parts stand under."""
+    """The NAME of MODULE:NAME, or the name of one of ours."""
     return name.rpartition(":")[2]
+
+
+def options_of(name: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The options of one among several parts: the tables of its short name and of its whole one, which counts more."""
+    return {**tables.get(short_name(name), {}), **tables.get(name, {})}
+
+
+def names_of(parts: Iterable[str]) -> set[str]:
+    """Every name that a table of options of several ``parts`` can have."""
+    return {name for part in parts for name in (part, short_name(part))}
 
 
 def allow(name: str) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -23,13 +24,14 @@ from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
 from unstir.jobs import process
 from unstir.jobs.process import LOST, end_at_once, may_speak, place
-from unstir.parts import allow, short_name
+from unstir.parts import allow, options_of
 from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 from unstir.runs.config import PARTS
 from unstir.runs.named import located
 
 HELP = "--help", "-h"
+DEBUG = "UNSTIR_DEBUG"  # 1: where an error is one line, its traceback stands above
 
 _MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
 _STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
@@ -119,7 +121,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
         named, table = base[section].get(name, ""), base[section].get(options, {})
         several = isinstance(named, list)
         for part in named if several else [named]:
-            of_part = table.get(short_name(part), {}) if several else table
+            of_part = options_of(part, table) if several else table
             values.read_options(arguments, f"--{section}.{options}", (kind, part), of_part)
 
 
@@ -199,9 +201,20 @@ def show_result(value: object, json_: bool, *lines: str) -> None:
 
 def _fail(message: str, status: int = 2) -> NoReturn:
     if may_speak(lost=status == LOST):
+        if os.environ.get(DEBUG) == "1":
+            _print_traceback()
         here = f"{place()}: " if place().rank else ""
         print(f"unstir: {here}{printable(message)}", file=sys.stderr)
     sys.exit(status)
+
+
+def _print_traceback() -> None:
+    """Print the exception at hand and all that led to it, also what ``raise ... from None`` hides."""
+    error = sys.exception()
+    while error is not None:
+        error.__suppress_context__ = False
+        error = error.__context__
+    traceback.print_exc()
 
 
 app = App(

@@ -75,9 +75,14 @@ def keep_others(arguments: ArgumentCollection, option: str, base: Mapping[str, A
     there = {(key, *keys): value for key, table in base.items() for keys, value in _rows(table)}
     for argument in arguments:
         if argument.name == option and argument.tokens:
-            typed = {token.keys for token in argument.tokens}
-            others = {keys: value for keys, value in there.items() if keys not in typed}
+            typed = {_short(token.keys) for token in argument.tokens}
+            others = {keys: value for keys, value in there.items() if _short(keys) not in typed}
             argument.tokens += [Token(value=str(value), keys=keys) for keys, value in others.items()]
+
+
+def _short(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys of an option, its part by the short name."""
+    return (*map(short_name, keys),)
 
 
 def _rows(table: Any) -> list[tuple[tuple[str, ...], Any]]:
@@ -90,7 +95,7 @@ def read_options(
     """Read words typed for an ``option`` as options of a ``part``, or below its name; others are the ``base``'s."""
     for argument in arguments:
         for number, token in enumerate(argument.tokens if argument.name == option else ()):
-            if token.keys and token.keys[:-1] in ((), (short_name(part[1]),)):
+            if token.keys and token.keys[:-1] in ((), (short_name(part[1]),), (part[1],)):
                 key = token.keys[-1]
                 value = read(*part, key, token.value) if token.source == "cli" else base[key]
                 argument.tokens[number] = token.evolve(implicit_value=value)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unstir.errors import UserError
-from unstir.parts import FeaturesName, Option, short_name
+from unstir.parts import FeaturesName, Option, names_of, options_of
 
 SEEDS = 3
 OF_RUNS = "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width"
@@ -38,7 +38,8 @@ class EvaluationRequest:
     features: tuple[FeaturesName, ...] = ()
     """Networks that measure too: inception, which --fid names, or your own as MODULE:NAME (docs/extend.md)."""
     features_options: dict[str, dict[str, Option]] = field(default_factory=dict)
-    """Arguments of these networks, by the NAME of each and their own: --features-options.dinov2.side 224."""
+    """Arguments of these networks, by the name of each and their own: --features-options.dinov2.side 224. MODULE:NAME
+    is a name too."""
     split: Literal["train", "held_out"] | None = None
     """The images to compare with, by default those of training. A run with data.condition is given the conditions of
     held-out images and compared with these."""
@@ -80,8 +81,7 @@ class EvaluationRequest:
     def networks(self) -> dict[str, dict[str, Option]]:
         """The options of each network that is asked for. Raises UserError for options of another one."""
         names = dict.fromkeys((*["inception"] * self.inception, *self.features))
-        short = {name: short_name(name) for name in names}
-        if others := self.features_options.keys() - short.values():
+        if others := self.features_options.keys() - names_of(names):
             raise UserError("features_options", min(others), "is the name of no network that measures")
-        options = {name: self.features_options.get(key, {}) for name, key in short.items()}
+        options = {name: options_of(name, self.features_options) for name in names}
         return options | ({"inception": {"file": str(self.fid_weights)}} if self.fid_weights else {})

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
 from unstir.errors import UserError, refusing
-from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, short_name
+from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, names_of
 from unstir.progress import counted, sides, written
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -278,7 +278,8 @@ class LogConfig:
     to: tuple[TrackerName, ...] = ()
     """Trackers that also show the run: tensorboard, wandb (Weights & Biases, on its server), or MODULE:NAME."""
     options: dict[str, dict[str, Option]] = field(default_factory=dict, hash=False)
-    """Arguments of these trackers, by the NAME of each and their own: --log.options.Diary.days 7."""
+    """Arguments of these trackers, by the name of each and their own: --log.options.Diary.days 7. MODULE:NAME is a name
+    too."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Number of training images, and of held-out ones, whose loss is measured at each snapshot; 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -289,7 +290,7 @@ class LogConfig:
         if self.held_out_images == 1:
             remedies = {"held_out_images": 2}, {"held_out_images": 0}
             raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
-        if others := self.options.keys() - map(short_name, self.to):
+        if others := self.options.keys() - names_of(self.to):
             raise UserError("options", min(others), "is of no tracker in log.to", "name it there, or leave these out")
         return self
 

@@ -93,9 +93,9 @@ def tracked(observer: Observer, log: LogConfig, folder: Path) -> Observer:
 
 
 def _tracker(name: str, folder: Path, log: LogConfig) -> Observer:
-    options = log.options.get(short := parts.short_name(name), {})
+    options = parts.options_of(name, log.options)
     try:
-        parts.check_options("tracker", name, options, f"log.options.{short}")
+        parts.check_options("tracker", name, options, f"log.options.{parts.short_name(name)}")
         tracker: Observer = parts.find("tracker", name)(folder, **options)
     except UserError:
         raise

@@ -6,7 +6,7 @@ from typing import Any
 
 from unstir.errors import UserError, nearest, quoted
 from unstir.nn.config import merged
-from unstir.parts import allow, short_name
+from unstir.parts import allow, names_of
 from unstir.runs import toml
 from unstir.runs.config import PARTS, Config
 
@@ -112,6 +112,6 @@ def _over_section(section: str, below: dict[str, Any], values: dict[str, Any]) -
             was = below.get(name, getattr(default, name, ""))
             kept = below[options] if (now := values.get(name, was)) == was else {}
             if isinstance(now, list):  # several parts, with a table each
-                kept = {part: table for part, table in below[options].items() if part in map(short_name, now)}
+                kept = {part: table for part, table in below[options].items() if part in names_of(now)}
             result[options] = kept | values.get(options, {})
     return result
