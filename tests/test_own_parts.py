@@ -325,6 +325,34 @@ def nothing(): torch.zeros(3, 8, 8)
             list(unstir.draw(lambda x, t: unstir.Prediction(x, x), process, noise, torch.arange(2), chain))
 
 
+def test_a_sampler_is_tried_before_anything_is_made(place, digits):
+    Path("mine.py").write_text("""
+import torch, unstir
+from unstir import Step
+
+@unstir.sampler
+def late(denoise, process, x_T, times, noise):
+    yield Step(0, x_T[:3].unsqueeze(2), x_T)
+
+@unstir.sampler
+def wild(denoise, process, x_T, times, noise):
+    yield Step(0, x_T / 0, x_T)
+
+@unstir.sampler
+def typo(denoise, process, x_T, times, noise):
+    yield Step(0, denoise(x_T, times[0]).x_0, x_T)
+""")
+    parts.allow("mine:late")
+    before = sorted(place.iterdir())
+    for name, says in {
+        "late": r"grids.sampler='mine:late' makes \[2, 1, 1, 8, 8\] of \[2, 1, 8, 8\]", "wild": "not finite",
+        "typo": r"fails: AttributeError: .*x_0.*\(mine.py, line 15\)",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            train_run(tiny_config(digits, grids__sampler=f"mine:{name}", grids__guidance=1.0), "run")
+    assert {path.name for path in place.iterdir()} - {path.name for path in before} <= {"__pycache__"}
+
+
 @pytest.mark.parametrize("program", ["program", "01-loop"])
 def test_a_part_of_the_program_that_runs_needs_no_further_step(tmp_path, program):
     (tmp_path / f"{program}.py").write_text(

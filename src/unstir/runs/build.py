@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
-from unstir.diffusion.denoiser import Denoiser, returned
+from unstir.diffusion.denoiser import Denoiser, Prediction, returned
 from unstir.errors import Remedy, UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
@@ -55,6 +55,26 @@ def check_parts(config: Config) -> None:
     times(config, torch.device("cpu"))
     with parts.guarded("sampler", config.grids.sampler, "grids"):
         config.grids.visited(noise_schedule)
+        if parts.is_own(config.grids.sampler):
+            _try_sampler(config, Process(noise_schedule))
+
+
+def _try_sampler(config: Config, process: Process) -> None:
+    """Raise UserError where a sampler of the user's own does not get from noise to images, whatever the network."""
+    from unstir.diffusion.draw import draw, starting_noise
+
+    def denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
+        x0 = torch.zeros_like(x_t)
+        return Prediction(x0, process.eps(x_t, x0, t))
+
+    indices = torch.arange(2)
+    x_T = starting_noise(0, indices, (config.data.channels, 8, 8))
+    for step in draw(denoise, process, x_T, indices, config.grids, weak=denoise):
+        if returned(step.x) != returned(x_T):
+            shapes = f"makes {returned(step.x)} of {returned(x_T)} at t={step.t}"
+            raise UserError("sampler", config.grids.sampler, shapes, "yield Step(t, x, x0) with x like x_T")
+    if not bool(step.x.isfinite().all()):
+        raise UserError("sampler", config.grids.sampler, "makes images that are not finite", "mend it")
 
 
 def network(config: Config, device: torch.device) -> nn.Module:
