@@ -27,6 +27,8 @@ from unstir.runs.sections import DataConfig, DiffusionConfig, LossConfig
 from unstir.runs.stores import with_store
 from unstir.theory.schedule import from_betas
 from unstir.train.launch import train_run
+from unstir.train.state import WINDOW
+from unstir.train.trainer import Trainer
 
 MINE = """
 import numpy as np
@@ -48,6 +50,12 @@ def soft(schedule, parameterization, gamma: float = 5.0):
 @unstir.times
 def late(schedule, slope=1.0):
     return torch.arange(1.0, schedule.T + 1, dtype=torch.float64) ** slope
+
+@unstir.loss
+def huber(denoiser, x_0, t, eps, delta: float = 1.0):
+    raw = denoiser(denoiser.process.diffuse(x_0, t, eps), t).raw
+    target = denoiser.parameterization.target(denoiser.process.schedule, x_0, t, eps)
+    return torch.nn.functional.huber_loss(raw, target, reduction="none", delta=delta).flatten(1).mean(1)
 
 @unstir.sampler(calls=2)
 def heun2(denoise, process, x_T, times, noise, eta: float = 0.0, twice: bool = True, style: str = ""):
@@ -95,8 +103,8 @@ class Diary(Observer):
             file.write(f"{line['step']} {line['loss']}\\n")
 """
 KINDS = {
-    "schedule": "straight", "weighting": "soft", "times": "late", "sampler": "heun2", "condition": "mean",
-    "network": "Net", "source": "stars", "features": "flat", "tracker": "Diary",
+    "schedule": "straight", "weighting": "soft", "times": "late", "loss": "huber", "sampler": "heun2",
+    "condition": "mean", "network": "Net", "source": "stars", "features": "flat", "tracker": "Diary",
 }  # fmt: skip
 OWN = {
     "data__source": "mine:stars", "data__options": {"num": 24}, "model": {"type": "mine:Net", "options": {"width": 6}},
@@ -420,6 +428,72 @@ def test_annotations_that_are_text_count_as_types_do(tmp_path, monkeypatch):
     with refusing("power", "high"):
         parts.check_options("schedule", "later:plan", {"power": "high"})
     forget_parts(monkeypatch, "later")
+
+
+def test_a_loss_of_ones_own_is_what_a_step_minimises(place, make_run):
+    parts.allow("mine:huber")
+    own = {"loss__times": "laplace", "model__num_classes": 10, "train__condition_dropout": 0.1}
+    losses = []
+    for name, changes in {
+        "simple": {}, "wide": {"loss__objective": "mine:huber", "loss__objective_options": {"delta": 1000.0}},
+        "narrow": {"loss__objective": "mine:huber", "loss__objective_options": {"delta": 0.1}},
+    }.items():  # fmt: skip
+        trainer = Trainer(*make_run(name, **own, **changes))
+        before = trainer.state.net.output_conv.weight.clone()
+        trainer.take_step()
+        losses.append(trainer.state.window[WINDOW.index("loss")].item())
+        assert not torch.equal(before, trainer.state.net.output_conv.weight)
+    assert losses[1] == pytest.approx(losses[0] / 2, rel=1e-5)  # near 0 it is half of the square
+    assert losses[2] < losses[1] / 2
+
+
+def test_a_run_of_a_loss_of_ones_own_keeps_it_and_has_the_usual_held_out_loss(place, make_run):
+    parts.allow("mine:huber")
+    run, store = make_run(loss__objective="mine:huber", log__held_out_images=2, train__length="2 steps", grids__num=1)
+    Trainer(run, store).run()
+    (line,) = run.metrics()
+    assert line["mse"] is None and 0 < line["loss"] < 1
+    usual = run.held_out()[0]["train"]
+    assert sum(usual) / len(usual) == pytest.approx(1, abs=0.3)  # the square: nothing is learned yet
+    assert Run.open(run.path).load().config["loss"]["objective"] == "mine:huber"
+
+
+def test_a_loss_that_cannot_be_trained_by_is_refused_before_anything_is_made(place, digits):
+    Path("mine.py").write_text("""
+import torch, unstir
+
+@unstir.loss
+def scalar(denoiser, x_0, t, eps): return denoiser(x_0, t).raw.square().mean()
+
+@unstir.loss
+def double(denoiser, x_0, t, eps): return denoiser(x_0, t).raw.square().flatten(1).mean(1).double()
+
+@unstir.loss
+def infinite(denoiser, x_0, t, eps): return denoiser(x_0, t).raw.flatten(1).mean(1) / 0
+
+@unstir.loss
+def detached(denoiser, x_0, t, eps): return denoiser(x_0, t).raw.detach().flatten(1).mean(1)
+
+@unstir.loss
+def typo(denoiser, x_0, t, eps): return denoiser.sigma(t)
+""")
+    parts.allow("mine:scalar")
+    for name, says in {
+        "scalar": r"loss.objective='mine:scalar' returns \[\] .*not \[2\]", "double": "of torch.float64, not",
+        "infinite": r"gives \[.*(inf|nan).*\] for noise", "detached": "no gradient",
+        "typo": r"the loss mine:typo fails: AttributeError: .*sigma.*\(mine.py, line 17\)",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=says):
+            train_run(tiny_config(digits, loss__objective=f"mine:{name}"), "run")
+    assert not Path("run").exists()
+    for given, key in {
+        ("objective_options", "delta"): "loss.objective_options.delta", ("weighting", "min_snr"): "loss.weighting",
+        ("input_perturbation", 0.1): "loss.input_perturbation",
+    }.items():  # fmt: skip
+        value = {"delta": 1} if given[1] == "delta" else given[1]
+        work = {"loss__objective": "mine:scalar", f"loss__{given[0]}": value}
+        assert mistake(lambda work=work: train_run(tiny_config(digits, **work), "run")).key == key
+    assert mistake(tiny_config, digits, loss__objective_options={"a": 1}).key == "loss.objective_options"
 
 
 @pytest.mark.parametrize("name", ["weighting", "times"])

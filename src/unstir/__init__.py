@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from unstir.metrics.request import EvaluationRequest
     from unstir.metrics.scores import ImageLikelihood, likelihood
     from unstir.nn.config import ModelConfig
-    from unstir.parts import condition, features, network, sampler, schedule, source, times, tracker, weighting
+    from unstir.parts import condition, features, loss, network, sampler, schedule, source, times, tracker, weighting
     from unstir.pixels import Scale
     from unstir.progress import shown_by
     from unstir.randomness import Key
@@ -81,8 +81,8 @@ __all__ = [
     "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space",
     "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend", "charts", "condition", "cosine",
     "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "features", "import_run",
-    "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe", "morph", "network", "pack", "pull",
-    "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times",
+    "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe", "loss", "morph", "network", "pack",
+    "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times",
     "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
 ]  # fmt: skip
 
@@ -98,7 +98,7 @@ _MODULES = {
     "metrics.evaluation": "Evaluation", "metrics.features": "Extractor Network Outputs Trust",
     "metrics.figures": "ClassCount Figure", "metrics.memorisation": "Match Memorisation Pair Space",
     "metrics.request": "EvaluationRequest", "metrics.scores": "ImageLikelihood likelihood", "nn.config": "ModelConfig",
-    "parts": "condition features network sampler schedule source times tracker weighting", "pixels": "Scale",
+    "parts": "condition features loss network sampler schedule source times tracker weighting", "pixels": "Scale",
     "progress": "shown_by", "randomness": "Key", "runs.card": "ConditionCard DataCard Labels",
     "runs.checkpoint": "Checkpoint", "runs.conditions": "Conditions", "runs.config": "Config Kind", "runs.lines": "Log",
     "runs.model": "Model", "runs.recipes": "load_recipe", "runs.run": "Run",

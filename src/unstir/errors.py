@@ -118,6 +118,13 @@ class MissingLibraryError(UserError):
     """A library of an extra is not installed."""
 
 
+def missing(name: str, extra: str, what: str) -> UserError:
+    """The error for a library ``name`` of an ``extra`` that is not installed, and that ``what`` needs."""
+    # the package is installed from source
+    how = f"in the folder of unstir's source type pip install '.[{extra}]'"
+    return MissingLibraryError("", what, f"needs {name}, which is not installed", how)
+
+
 class OutOfMemoryError(MemoryError):
     """The memory is used up: ``lower`` names the settings to lower, ``what`` says what did not fit."""
 

@@ -26,15 +26,15 @@ from typing import Annotated, Any, TypeVar, get_args, overload
 
 from pydantic import AfterValidator, BeforeValidator
 
-from unstir.errors import MissingLibraryError, NotFiniteError, UserError, is_out_of_memory, nearest
+from unstir.errors import NotFiniteError, UserError, is_out_of_memory, missing, nearest
 
 VARIABLE = "UNSTIR_PARTS"
 Part = TypeVar("Part", bound=Callable[..., Any])
 
 ARGUMENTS = {
     "schedule": ("T",),
-    "weighting": ("schedule",),
-    "times": ("schedule",),
+    **dict.fromkeys(("weighting", "times"), ("schedule",)),
+    "loss": ("denoiser", "x_0", "t", "eps"),
     "sampler": ("denoise", "process", "x_T", "times", "noise"),
     "condition": ("images",),
     "network": ("in_channels", "out_channels", "num_labels"),
@@ -43,15 +43,16 @@ ARGUMENTS = {
     "tracker": ("folder",),
 }
 """Each kind of part, with the arguments that it is called with."""
-ALSO = {"weighting": ("parameterization",), "features": ("device",)}
+ALSO = {"weighting": ("parameterization",), "loss": ("present",), "features": ("device",)}
 """What a part is given besides, by name, where it takes it."""
-WORDS = {"condition": ("stored",)}
+WORDS = {"condition": ("stored",), "loss": ("simple", "hybrid", "vlb", "paths")}
 """What a setting that names a part of a kind may be besides: words with a meaning of their own."""
 
 OURS: dict[str, dict[str, str]] = {
     "schedule": dict.fromkeys(("linear", "cosine", "sigmoid", "table"), "theory.schedule"),
     "weighting": dict.fromkeys(("simple", "min_snr", "truncated_snr", "p2"), "theory.weighting"),
     "times": dict.fromkeys(("uniform", "importance", "laplace", "normal"), "diffusion.loss"),
+    "loss": {},
     "sampler": {
         **{name: f"diffusion.samplers.{name}" for name in ("ancestral", "ddim", "unipc", "heun", "ipndm", "pndm")},
         **dict.fromkeys(("dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde"), "diffusion.samplers.dpmpp"),
@@ -89,6 +90,15 @@ def times(function: Part) -> Part:
     The loss is not divided by these, so that a time drawn more often counts for more.
     """
     return _registered("times", function)
+
+
+def loss(function: Part) -> Part:
+    """Register (denoiser, x_0, t, eps, **options) -> float32 [B], the loss of each image, as loss.objective.
+
+    ``denoiser(x_t, t)`` is a `Conditioned`, ``x_0`` images [B, C, H, W] in [-1, 1], ``t`` int64 [B] in 1..T, ``eps``
+    noise like x_0. ``present``, where it is taken, says which values of x_0 are known: bool like x_0, None for all.
+    """
+    return _registered("loss", function)
 
 
 @overload
@@ -181,7 +191,7 @@ def short_name(name: str) -> str:
 
 
 def options_of(name: str, tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The options of one among several parts: the tables of its short name and of its whole one, which counts more."""
+    """The options of one among several parts: those of its short name and of its whole one, which count more."""
     return {**tables.get(short_name(name), {}), **tables.get(name, {})}
 
 
@@ -310,12 +320,6 @@ def guarded(kind: str, name: str, section: str = "") -> Iterator[None]:
         raise UserError("", f"the {kind} {name}", f"fails: {said(error)}") from None
 
 
-def takes(net: Any, name: str) -> bool:
-    """Whether the forward pass of a network takes an argument of this name."""
-    parameters = inspect.signature(net.forward).parameters
-    return name in parameters or any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
-
-
 def said(error: Exception) -> str:
     """An exception of the user's own code in one line: its kind, its message, and the last line of theirs that ran."""
     others = str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen"
@@ -358,6 +362,7 @@ ConditionName = Annotated[str, AfterValidator(Name("condition", may_be_empty=Tru
 ScheduleName = Annotated[str, AfterValidator(Name("schedule"))]
 WeightingName = Annotated[str, AfterValidator(Name("weighting"))]
 TimesName = Annotated[str, AfterValidator(Name("times"))]
+LossName = Annotated[str, AfterValidator(Name("loss"))]
 SamplerName = Annotated[str, AfterValidator(Name("sampler"))]
 FeaturesName = Annotated[str, AfterValidator(Name("features"))]
 TrackerName = Annotated[str, AfterValidator(Name("tracker"))]
@@ -393,9 +398,3 @@ def library(name: str, extra: str, what: str) -> Any:
             return importlib.import_module(name)
         except ImportError:
             raise missing(name, extra, what) from None
-
-
-def missing(name: str, extra: str, what: str) -> UserError:
-    """The error for a library that is not installed; arguments as `library`. The package is installed from source."""
-    how = f"in the folder of unstir's source type pip install '.[{extra}]'"
-    return MissingLibraryError("", what, f"needs {name}, which is not installed", how)

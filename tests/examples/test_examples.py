@@ -20,6 +20,7 @@ from unstir import (
     EvaluationRequest,
     Extractor,
     Process,
+    Run,
     Store,
     cosine,
     evaluate_images,
@@ -81,6 +82,18 @@ def test_a_weighting_and_times_of_your_own_favour_the_middle(example):
     assert torch.allclose(weights, 1 / (1 / snr + 1 / 5)) and weights.max() < 5
     p = loss.logit_normal(schedule)
     assert p.argmax() in (24, 25) and torch.allclose(p, p.flip(0))
+
+
+def test_a_loss_of_your_own_is_trained_by_the_command_line(example, unstir, digits):
+    example("loss")
+    doc = Path(__file__).parents[2].joinpath("docs/extend.md").read_text()
+    body = (EXAMPLES / "loss.py").read_text().partition("    process = denoiser.process")[2]
+    assert body and body in doc.replace("```", "")  # the page shows what runs here
+    data = "--data.store", digits, "--train.length", "1 step", "--train.warmup", "0 steps", "--train.batch_size", 4
+    quiet = "--log.held_out_images", 0, "--grids.num", 1, "--grids.steps", 1
+    own = "--loss.objective", "loss:huber", "--loss.objective_options.delta", 0.5
+    unstir.done("train", "digits", "--out", "run", *data, *quiet, *own)
+    assert Run.open("run").config.loss.objective_options == {"delta": 0.5}
 
 
 def test_all_together_are_trained(example, digits, tmp_path):

@@ -1,7 +1,9 @@
 """From a network to an estimate of the clean image, which is all that samplers and losses need."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +122,12 @@ class Denoiser:
         return output.to(x_t.dtype, copy=self.reuses_output, memory_format=torch.contiguous_format)
 
 
+def takes(net: Any, name: str) -> bool:
+    """Whether the forward pass of a network takes an argument of this name."""
+    parameters = inspect.signature(net.forward).parameters
+    return name in parameters or any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+
+
 def returned(output: object) -> str:
     """What a network returned, for a message: the shape of a tensor, or another type."""
     return str(list(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
@@ -131,10 +139,21 @@ class Conditioned:
 
     denoiser: Denoiser
     condition: Tensor | None
+    dropout_key: Key | None = None
+
+    @property
+    def process(self) -> Process:
+        """The forward process."""
+        return self.denoiser.process
+
+    @property
+    def parameterization(self) -> Parameterization:
+        """What the network predicts: its target, and the image of its output."""
+        return self.denoiser.parameterization
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
         """The prediction for x_t [B, C, H, W] at time t, an int or int64 [B]."""
-        return self.denoiser(x_t, t, self.condition)
+        return self.denoiser(x_t, t, self.condition, self.dropout_key)
 
 
 def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:

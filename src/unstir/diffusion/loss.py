@@ -23,15 +23,15 @@ the only state of training that depends on history.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from unstir import parts, randomness
-from unstir.diffusion.denoiser import Denoiser, Prediction
+from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction, returned
 from unstir.diffusion.likelihood import bound_term, dims
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -54,12 +54,14 @@ class Losses(NamedTuple):
 class Objective:
     """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all equally.
 
-    ``kind`` is "simple", "hybrid" or "vlb"; ``vlb_weight`` is the bound's factor in the hybrid.
+    ``kind`` is "simple", "hybrid", "vlb", or a loss of the user's own, which takes ``options``; ``vlb_weight`` is the
+    bound's factor in the hybrid.
     """
 
     kind: str = "simple"
     weights: Tensor | None = None
     vlb_weight: float = 0.001
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 SIMPLE = Objective()
@@ -85,6 +87,8 @@ def denoising_loss(
     Where ``present``, bool like x_0, is false a value is missing, x_0 is 0, and it is left out of all means; the
     decoder's term of the bound is then that of a density, without bins.
     """
+    if parts.is_own(objective.kind):
+        return _own_loss(Conditioned(denoiser, condition, dropout_key), x_0, t, eps, objective, present)
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
     prediction = denoiser(x_t, t, condition, dropout_key)
@@ -98,6 +102,19 @@ def denoising_loss(
     nats = bound_term(prediction, denoiser.process, x_0, t, variance, present is None, present)
     bits = nats * (schedule.T / (dims(x_0, present) * math.log(2)))
     return Losses(bits if objective.kind == "vlb" else simple + objective.vlb_weight * bits, mse, bits)
+
+
+def _own_loss(
+    denoise: Conditioned, x_0: Tensor, t: Tensor, eps: Tensor, objective: Objective, present: Tensor | None
+) -> Losses:
+    """What a loss of the user's own gives; UserError where that is not one number for each image."""
+    name, section = objective.kind, "loss.objective_options"
+    total = parts.make("loss", name, denoise, x_0, t, eps, options=objective.options, section=section, present=present)
+    if returned(total) != returned(t) or total.dtype != x_0.dtype:
+        given = f"returns {returned(total)} of {getattr(total, 'dtype', 'no numbers')}"
+        due = f"{given}, not {list(t.shape)} of {x_0.dtype}"
+        raise UserError("loss.objective", name, due, "return the loss of each image: loss.flatten(1).mean(1)")
+    return Losses(total, total)
 
 
 def squared_error(

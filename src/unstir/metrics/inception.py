@@ -21,9 +21,9 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from unstir.data.disk import fetch
-from unstir.errors import UserError
+from unstir.errors import UserError, missing
 from unstir.metrics.features import NEAR, Extractor, Outputs, wrong_images
-from unstir.parts import features, missing
+from unstir.parts import features
 from unstir.runs import build
 
 logger = logging.getLogger(__name__)

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
-from unstir.diffusion.denoiser import Denoiser, Prediction, returned
+from unstir.diffusion.denoiser import Denoiser, Prediction, returned, takes
 from unstir.errors import Remedy, UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.progress import sized
-from unstir.randomness import Key, derive_seed
+from unstir.randomness import Key, derive_seed, normal
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS, Parameterization, error_at_each_time
@@ -53,6 +53,8 @@ def check_parts(config: Config) -> None:
         PARAMETERIZATIONS[predict].check(noise_schedule)
     _weights(config, noise_schedule, PARAMETERIZATIONS[config.diffusion.predict])
     times(config, torch.device("cpu"))
+    if parts.is_own(config.loss.objective):
+        parts.check_options("loss", config.loss.objective, config.loss.objective_options, "loss.objective_options")
     with parts.guarded("sampler", config.grids.sampler, "grids"):
         config.grids.visited(noise_schedule)
         if parts.is_own(config.grids.sampler):
@@ -132,9 +134,9 @@ def forward_flops(config: Config, height: int, width: int) -> int:
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
     """What a network makes of ``num`` grey images at the least time, on torch's default device."""
     x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
-    draws = net.training and parts.takes(net, "dropout_key")
+    draws = net.training and takes(net, "dropout_key")
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
-    takes_augmentation = config.train.augment > 0 and parts.takes(net, "augmentation")
+    takes_augmentation = config.train.augment > 0 and takes(net, "augmentation")
     augmentation = {"augmentation": unaugmented(num, x.device)} if takes_augmentation else {}
     output: Tensor = net(x, t, _no_condition(network_config(config), x, t), **keys, **augmentation)
     return output
@@ -156,7 +158,7 @@ def check_own(config: Config, height: int, width: int) -> None:
     name, net = config.model.type, outline(config)
     if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
         raise UserError("model.type", name, f"holds {wrong[0]}, which is not float32", "keep it as a plain attribute")
-    if config.train.augment and not parts.takes(net, "augmentation"):
+    if config.train.augment and not takes(net, "augmentation"):
         needs = "needs a network that takes augmentation"
         raise UserError("train.augment", config.train.augment, needs, {"train.augment": 0.0})
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
@@ -176,6 +178,25 @@ def check_own(config: Config, height: int, width: int) -> None:
     if _draws(config, height, width):
         mend = "take dropout_key in its forward pass and draw with unstir.randomness.kept"
         raise UserError("model.type", name, "draws random numbers of torch's, which are not kept", mend)
+
+
+def try_loss(config: Config, height: int, width: int) -> None:
+    """Raise UserError where a loss of the user's own does not train the network on images of this size."""
+    name = config.loss.objective
+    if not parts.is_own(name) or (config.data.condition and not config.model.condition_size):
+        return  # the size of a condition is known once the images are packed
+    from unstir.diffusion.loss import denoising_loss
+
+    made = denoiser(config, network(config, torch.device("cpu")).eval(), torch.float32)
+    noise = normal(Key(0, "trial", 0, torch.arange(2)), (2, config.model.in_channels, height, width))
+    x_0, eps = noise[:, 0].clamp(-1, 1), noise[:, 1]
+    t = torch.tensor([1, config.diffusion.T])
+    condition = _no_condition(network_config(config), x_0, torch.zeros_like(t))
+    total = denoising_loss(made, x_0, t, eps, condition, objective=cast("Objective", objective(config, made))).total
+    if not bool(total.isfinite().all()):
+        raise UserError("loss.objective", name, f"gives {total.tolist()} for noise at t={t.tolist()}", "keep it finite")
+    if not total.requires_grad:
+        raise UserError("loss.objective", name, "gives the network no gradient", "compute it from denoiser(x_t, t)")
 
 
 def _draws(config: Config, height: int, width: int) -> bool:
@@ -225,7 +246,7 @@ def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
         return None
     weights = _weights(config, denoiser.process.schedule, denoiser.parameterization)
     weights = None if weights is None else weights.to(next(denoiser.net.parameters()))
-    return Objective(config.loss.objective, weights, config.loss.vlb_weight)
+    return Objective(config.loss.objective, weights, config.loss.vlb_weight, config.loss.objective_options)
 
 
 def _weights(config: Config, noise_schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor | None:

@@ -233,6 +233,7 @@ MAY_CHANGE = (
 PARTS = {
     "model.type": ("network", "options"), "diffusion.schedule": ("schedule", "options"),
     "loss.weighting": ("weighting", "weighting_options"), "loss.times": ("times", "times_options"),
+    "loss.objective": ("loss", "objective_options"),
     "grids.sampler": ("sampler", "options"), "data.source": ("source", "options"),
     "data.condition": ("condition", "condition_options"), "log.to": ("tracker", "options"),
 }  # fmt: skip

@@ -12,7 +12,17 @@ from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
 from unstir.errors import UserError, refusing
-from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, names_of
+from unstir.parts import (
+    ConditionName,
+    LossName,
+    Option,
+    ScheduleName,
+    TimesName,
+    TrackerName,
+    WeightingName,
+    is_own,
+    names_of,
+)
 from unstir.progress import counted, sides, written
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
@@ -202,9 +212,11 @@ class TrainConfig:
 class LossConfig:
     """What is minimised."""
 
-    objective: Literal["simple", "hybrid", "vlb", "paths"] = "simple"
-    """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. paths is the
-    error of few calls along a teacher's paths; unstir distill sets it."""
+    objective: LossName = "simple"
+    """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance, MODULE:NAME a
+    loss of yours. paths is the error of few calls along a teacher's paths; unstir distill sets it."""
+    objective_options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Arguments of a loss MODULE:NAME, each by its name."""
     weighting: WeightingName = "simple"
     """Weight of the squared error at each time: equal (simple), by SNR (min_snr, truncated_snr, p2), or MODULE:NAME."""
     weighting_options: dict[str, Option] = field(default_factory=dict, hash=False)
@@ -237,7 +249,10 @@ class LossConfig:
 
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
-        if self.objective in ("vlb", "paths") and self.weighting != "simple":
+        if self.objective_options and not is_own(self.objective):
+            of_own = f'are of a loss MODULE:NAME, not of objective="{self.objective}"'
+            raise UserError("objective_options", self.objective_options, of_own, {"objective_options": None})
+        if self.objective not in ("simple", "hybrid") and self.weighting != "simple":
             weighs = f'weighs the squared error, which objective="{self.objective}" does not use'
             remedies = {"weighting": "simple", **self.without_bound}, {"objective": "simple"}
             raise UserError("weighting", self.weighting, weighs, remedies)
@@ -247,9 +262,10 @@ class LossConfig:
                 raise UserError(key, getattr(self, key), without, (either, {key: getattr(LossConfig, key)}))
         for key in _NO_BOUND:
             value = getattr(self, key)
-            if self.objective == "paths" and value != getattr(LossConfig, key):
+            has_effect = key != "input_perturbation" if is_own(self.objective) else self.objective != "paths"
+            if not has_effect and value != getattr(LossConfig, key):
                 plain = {key: getattr(LossConfig, key), **self.without_bound}
-                raise UserError(key, value, 'has no effect with objective="paths"', plain)
+                raise UserError(key, value, f'has no effect with objective="{self.objective}"', plain)
             if self.has_bound and key in (plain := self.without_bound):
                 weighed = (plain | {"times": "importance"},) * (key == "times")
                 recipe = ("begin with the recipe digits-hybrid",) * (self.objective == "hybrid")

@@ -240,6 +240,7 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
     if classes and classes != (num := len(data.classes)):
         fits = {"model.num_classes": num, **({} if num else config.unhidden)}
         raise UserError("model.num_classes", classes, f"is not the {num} classes of {whose}", fits)
+    build.try_loss(config, height, width)
 
 
 def introduction(run: Run, state: State) -> str:

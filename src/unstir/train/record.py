@@ -19,6 +19,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
+from unstir.parts import is_own
 from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.progress import counted
@@ -69,6 +70,8 @@ class Record:
         means = {name: value / steps if steps else None for name, value in sums.items()}
         if config.loss.objective == config.loss.weighting == "simple":
             del means["mse"]  # it is the loss itself
+        if is_own(config.loss.objective):
+            means["mse"] = None  # which it does not say
         if not config.loss.has_bound:
             del means["bits"]
         state.window.zero_()

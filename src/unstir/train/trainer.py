@@ -23,10 +23,10 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data.store import Store
 from unstir.diffusion.arithmetic import repeatable
+from unstir.diffusion.denoiser import takes
 from unstir.diffusion.loss import Losses, denoising_loss
 from unstir.errors import UserError
 from unstir.group import Alone
-from unstir.parts import takes
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.build import compiled, set_aside
