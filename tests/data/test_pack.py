@@ -554,3 +554,40 @@ def test_a_child_finds_what_this_process_finds_first(tmp_path, monkeypatch):
     rest = [path for path in sys.path[1:] if Path(path) != package]
     monkeypatch.setattr(sys, "path", ["", str(tmp_path / "other"), *rest])
     assert found()[1] == str(package / "unstir/__init__.py")
+
+
+def test_a_folder_of_images_next_to_one_of_their_masks_is_no_two_classes(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        for number in range(12):
+            Image.new("L", (4, 4), number).save(tmp_path / "in" / folder / f"{number}.png")
+    refused = mistake(pack, tmp_path / "in", tmp_path / "store", channels=1)
+    assert "images and masks" in str(refused) and not (tmp_path / "store").exists()
+    assert pack(tmp_path / "in/images", tmp_path / "store", channels=1).classes == ()
+    (tmp_path / "in/masks").rename(tmp_path / "in/ships")
+    assert pack(tmp_path / "in", tmp_path / "other", channels=1).classes == ("images", "ships")
+
+
+@pytest.mark.parametrize("fill", [-9999, 1e20, -32768])
+def test_a_value_that_stands_for_missing_ones_is_not_taken_for_the_range(tmp_path, fill):
+    images = np.random.default_rng(0).normal(size=(24, 2, 8, 8)).astype(np.float32)
+    images[::5, 1, :2] = fill
+    refused = mistake(pack, images, tmp_path / "store")
+    assert f"{fill:.6g}" in str(refused) and "channel 1" in str(refused) and "NaN" in str(refused)
+    assert not (tmp_path / "store").exists()
+    once = np.where(np.arange(images.size).reshape(images.shape) == 9, np.float32(fill), 0.5 * (images > 0))
+    assert pack(once, tmp_path / "once").scale.is_float
+    assert pack(images, tmp_path / "given", scale=(-3, 3)).scale.low == (-3, -3)
+    images[images == np.float32(fill)] = np.nan
+    assert max(pack(images, tmp_path / "missing").scale.high) < 5
+
+
+def test_16_bits_that_are_cut_to_8_are_said_with_the_remedy(tmp_path):
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 65535, (12, 4, 4)).astype(np.uint16)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"in/{number}.png")
+    (note,) = pack(tmp_path / "in", tmp_path / "store", channels=1).notes
+    assert (note.count, "depth=float" in note.text) == (12, True)
+    whole = pack(tmp_path / "in", tmp_path / "float", channels=1, depth="float", held_out=0)
+    assert set(whole.images("train").flatten().tolist()) == set(pixels.flatten().tolist())

@@ -35,6 +35,7 @@ from unstir.errors import UserError
 _FILES, _BYTES = 2_000, 8 << 20  # which a process decodes while another one starts, in a quarter of a second
 
 _TRAIN = "train"
+_PARTNERS = {"masks", "labels", "annotations"}  # what lies next to a folder "images", a file for each image
 _NO_SPLIT = "no split: images are trained on, for no folder named train with images is beside this one"
 
 
@@ -120,6 +121,7 @@ class FolderSource(Source[str]):
         """The paths of the listing, by `arrange`."""
         listing, beside = self._listing, self._labels
         by_folder = arrange(listing.entries, self.held_out, self.options.seed, beside.by_path)
+        self._check_pairs(by_folder.classes)
         taken = FURTHER_COLUMN, f"{Path(self.options.conditions).name}: "
         said = [(text, of) for text, of in beside.notes if not (text == taken[0] and of.startswith(taken[1]))]
         refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *said, *by_folder.notes]
@@ -127,6 +129,13 @@ class FolderSource(Source[str]):
         gone = [path for path in beside.by_path or () if path not in there]
         notes += [("in the file of labels, but not among the images", path) for path in gone]
         return by_folder._replace(refused=refused, notes=notes, conditions=self._described(by_folder.items))
+
+    def _check_pairs(self, classes: Sequence[str]) -> None:
+        """Raise UserError where the classes would be a folder of images and one of their masks."""
+        others = {name.casefold() for name in classes} - {"images"}
+        if 0 < len(others) < len(classes) and others <= _PARTNERS:
+            pairs = f"has the folders {' and '.join(classes)}, which are parts of pairs and no classes"
+            raise UserError("source", self.name, pairs, "name the folder of the images alone, or rename these")
 
     def _described(self, paths: Sequence[str]) -> NDArray[np.float32] | None:
         """The conditions of the images of these paths, [N, K], where a file has them."""

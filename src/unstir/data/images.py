@@ -233,7 +233,7 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
         if kind == "PNG":
             _scale_transparent(image, data[24])  # the header's bit depth
             if data[24] == 16 and not image.mode.startswith("I"):
-                notes.append("16-bit colour cut to 8 bits")
+                notes.append("16-bit colour cut to 8 bits; depth=float keeps 16")
         plain = _to_8_bit(image, notes, ground)
         plain = _turned(plain, left, notes, before)
         if getattr(image, "n_frames", 1) > 1:
@@ -293,7 +293,8 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
 
 def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
     grey = from_16_bits(values := grey_of_16_bits(image))
-    notes.append(f"16-bit grey scaled to 8 bits ({levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)})")
+    left = levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)
+    notes.append(f"16-bit grey scaled to 8 bits; depth=float keeps 16 ({left})")
     clear = values == image.info.get("transparency", -1)
     if clear.any():
         notes.append(f"transparency composited on {ground}")

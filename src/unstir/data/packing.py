@@ -118,8 +118,11 @@ def _pack(origin: Source[Any], staging: Path, out: Path, check: Callable[[Plan],
             for chunk in chunks:
                 writer.write(chunk)
                 count(writer.done, sum(plan.counts.values()))
+        is_given = bool(scale)
         scale = scale or (_ranges(writer) if plan.is_float else [])
         content = writer.finish(scale)
+        if not is_given:
+            _check_fill(name, writer, scale)
     if origin.stamp() != stamp:
         mend = "leave out random transforms" if origin.kind == "dataset" else "pack it again"
         raise UserError("", name, "changed while it was packed", mend)
@@ -160,6 +163,21 @@ def _ranges(writer: Writer) -> list[list[float]]:
     ranges = zip(writer.low.tolist(), writer.high.tolist(), strict=True)
     ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in ranges]  # of a channel without a value
     return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
+
+
+def _check_fill(name: str, writer: Writer, scale: Sequence[Sequence[float]]) -> None:
+    """Raise UserError where a channel's range ends in a value that files of science have for a missing one."""
+    images = np.load(writer.arrays()["train", "images"].file, mmap_mode="r")
+    for channel, ends in enumerate(scale):
+        for end in ends:
+            if end not in _FILL and abs(end) < _HUGE:
+                continue
+            parts = (images[begin : begin + _AT_ONCE, channel] for begin in range(0, len(images), _AT_ONCE))
+            count = sum(int(np.count_nonzero(part == end)) for part in parts)
+            if count > 1:
+                fill = f"has the value {end:.6g} {count} times in channel {channel}, which seems to stand for missing"
+                mend = "write NaN in its place, or give the range of the others as scale"
+                raise UserError("", name, f"{fill} values", mend)
 
 
 def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
@@ -209,6 +227,9 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"text": text, "count": len(of), "examples": [*map(printable, of[:_EXAMPLES])]} for text, of in ranked]
 
+
+_FILL, _HUGE = (-999, -9999, -32768), 1e19  # NetCDF's own is 9.97e36, climate models' 1e20
+_AT_ONCE = 64  # images
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
 NARROW = 32  # levels of 255 from the darkest value to the lightest
