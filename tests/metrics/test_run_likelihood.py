@@ -230,7 +230,7 @@ class Exact:
 
         self.denoise = at_each_time(denoise)
 
-    def __call__(self, x_t, t, label=None):
+    def __call__(self, x_t, t, condition=None, dropout_key=None):
         return self.denoise(x_t, t)
 
 

@@ -52,7 +52,7 @@ def digits_model():
 
 def at(page, t):
     """The page once it shows the time t, all places of its slider being there."""
-    serving.until(page, f"document.querySelector('[name=t]').value === '{t}'")
+    serving.until(page, f"document.querySelector('[name=t]')?.value === '{t}'")
     serving.until(page, "!document.getElementById('chapter').hasAttribute('aria-busy')")
     return page
 

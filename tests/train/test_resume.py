@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 from conftest import DISTILLED, on, pixels_in
 from refusals import refusing
 from tiers import SEED, proven, times
+from unstir import parts
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
@@ -23,6 +25,7 @@ from unstir.train.record import VARYING
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 KILLS = times(6, 200)
 
 
@@ -176,6 +179,7 @@ VARIANTS = {
         "diffusion__T": 4, "diffusion__learned_variance": True, "loss__objective": "hybrid",
         "loss__times": "importance", "loss__vlb_weight": 0.01,
     },
+    "a custom loss": {"loss__objective": "loss:huber", "loss__objective_options": {"delta": 0.1}},
 }  # fmt: skip
 
 
@@ -188,6 +192,8 @@ def test_each_setting_of_the_loss_is_among_those_that_are_continued():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_settings_continue_bit_for_bit_too(make_run, few, monkeypatch, variant):
     monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
+    monkeypatch.syspath_prepend(EXAMPLES)
+    parts.allow("loss:huber")
     changes = VARIANTS[variant]
     if "epochs" in variant:
         changes = {**changes, **on(few(15))}
