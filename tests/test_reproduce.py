@@ -18,7 +18,10 @@ STEPS = {"first": 5, "second": 6, "third": 7, "fast": 2}  # of a 5,000th of the 
 TINY = {
     "model.channels": 8,
     "model.groups": 4,
+    "model.mults": (1, 2),
+    "model.attention": (),
     "train.dtype": "float32",
+    "train.micro_batch": 32,  # no trial of what fits
     "log.held_out_images": 0,
     "grids.num": 1,
 }
